@@ -1,0 +1,281 @@
+"""What a study can be asked to do: typed, validated, overridable.
+
+Every field can be set in an experiment's file, or by `--config.SECTION.FIELD=VALUE`. A value of the wrong type or out
+of range, and a name that does not exist, raise `RequestError` with one line that says what was given and what would
+be right. This module imports no other room of the project.
+"""
+
+import dataclasses
+import difflib
+import typing
+from collections.abc import Iterable, Mapping
+from typing import Annotated, Any, Literal, TypeVar
+
+import pydantic
+from pydantic import BeforeValidator, Field
+from pydantic.dataclasses import dataclass
+
+T = TypeVar("T")
+
+_STRICT = pydantic.ConfigDict(extra="forbid", validate_default=True, allow_inf_nan=False)
+
+
+class RequestError(ValueError):
+    """What the user asked for is wrong; the message is one line that names what was given and what would be right."""
+
+
+def nearest(name: str, candidates: Iterable[str]) -> str:
+    """A clause that helps after a wrong name: the nearest candidate, or all of them where none is near."""
+    known = sorted(candidates)
+    close = difflib.get_close_matches(name, known, n=1, cutoff=0.6)
+    return f"did you mean {close[0]!r}?" if close else f"there are: {', '.join(known)}"
+
+
+def choose(table: Mapping[str, T], name: str, what: str) -> T:
+    """`table[name]`; or a `RequestError` that says `what` was asked for and which names there are."""
+    if name not in table:
+        raise RequestError(f"unknown {what} {name!r}; {nearest(name, table)}")
+    return table[name]
+
+
+@dataclass(frozen=True, config=_STRICT)
+class FilterRule:
+    """Where the parameters whose path matches `pattern` come from, and whether they are trained.
+
+    Attributes:
+      pattern: a regular expression that must match the whole path, such as `stage1/.*` or `.*/kernel`.
+      source: the starting value of the kernels: `init` (the network's own initialiser) or a name in
+        `cnnjax.filters.sources.SOURCES`. Biases and the parameters of norms always start at `init`.
+      state: `trained` or `frozen`.
+    """
+
+    pattern: str
+    source: str = "init"
+    state: Literal["trained", "frozen"] = "trained"
+
+
+def _parse_rules(value: Any) -> Any:
+    """The text form of a filter plan: `PATTERN=SOURCE,STATE` rules, with `;` between them."""
+    if not isinstance(value, str):
+        return value
+    rules = []
+    for text in filter(None, (part.strip() for part in value.split(";"))):
+        pattern, equals, rest = text.rpartition("=")
+        source, _, state = rest.partition(",")
+        if not (equals and pattern and source and state):
+            raise ValueError(f"a rule reads PATTERN=SOURCE,STATE (as in stage.*=gaussian,frozen), not {text!r}")
+        rules.append({"pattern": pattern.strip(), "source": source.strip(), "state": state.strip()})
+    return tuple(rules)
+
+
+def _parse_list(value: Any) -> Any:
+    return tuple(part.strip() for part in value.split(",") if part.strip()) if isinstance(value, str) else value
+
+
+FilterPlan = Annotated[tuple[FilterRule, ...], BeforeValidator(_parse_rules)]
+
+
+@dataclass(frozen=True, config=_STRICT)
+class ModelConfig:
+    """Which network, and what is changed in it. A field that is `None` keeps the network's own default; a field that
+    the network does not have is an error."""
+
+    name: str = "convnet"
+    width: Annotated[int, Field(gt=0)] | None = None
+    depth: Annotated[int, Field(gt=0)] | None = None
+    kernel_size: Annotated[int, Field(gt=0)] | None = None
+    pool: str | None = None
+    pool_size: Annotated[int, Field(gt=0)] | None = None
+    norm: str | None = None
+    act: str | None = None
+    padding: str | None = None
+    init: str | None = None
+    dropout: Annotated[float, Field(ge=0, lt=1)] | None = None
+
+
+@dataclass(frozen=True, config=_STRICT)
+class DataConfig:
+    """Which data, and how it is shown to the network.
+
+    Attributes:
+      name: the name of a TFDS builder: one shipped here (`mnist_5k`, `digits_8x8`, `mnist1d`) or any other.
+      dir: where prepared data sets lie; empty for TFDS's own default (`TFDS_DATA_DIR`, or `~/tensorflow_datasets`).
+      validation: the share of the training split held out, stratified, where the set has no validation split.
+      augment: random changes of each training example, in this order.
+      max_shift: the largest shift in pixels, each way and along each axis.
+    """
+
+    name: str = "mnist_5k"
+    dir: str = ""
+    validation: Annotated[float, Field(gt=0, lt=1)] = 0.1
+    augment: Annotated[tuple[Literal["shift", "flip"], ...], BeforeValidator(_parse_list)] = ()
+    max_shift: Annotated[int, Field(gt=0)] = 2
+
+
+@dataclass(frozen=True, config=_STRICT)
+class OptimConfig:
+    """How the parameters are moved.
+
+    Attributes:
+      name: `sgd` and `adam` take weight decay as part of the gradient (L2), `adamw` apart from it.
+      lr: the highest learning rate, reached after the warm-up.
+      momentum: of `sgd`.
+      nesterov: of `sgd`.
+      weight_decay: of kernels alone: biases and the parameters of norms are spared.
+      schedule: what follows the warm-up: `constant`; `cosine` to 0; `step`, a factor at each of `step_at`.
+      warmup: the share of all steps in which the rate rises from 0, linearly.
+      step_at: shares of all steps at which the `step` schedule multiplies the rate by `step_factor`.
+      clip: the largest global norm of the gradient; 0 for none.
+      label_smoothing: the share of the target's mass spread evenly over all classes.
+    """
+
+    name: Literal["sgd", "adam", "adamw"] = "sgd"
+    lr: Annotated[float, Field(gt=0)] = 0.05
+    momentum: Annotated[float, Field(ge=0, lt=1)] = 0.9
+    nesterov: bool = False
+    weight_decay: Annotated[float, Field(ge=0)] = 0.0
+    schedule: Literal["constant", "cosine", "step"] = "cosine"
+    warmup: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    step_at: Annotated[
+        tuple[Annotated[float, Field(gt=0, lt=1)], ...], BeforeValidator(_parse_list), Field(min_length=1)
+    ] = (0.5, 0.75)
+    step_factor: Annotated[float, Field(gt=0, le=1)] = 0.1
+    clip: Annotated[float, Field(ge=0)] = 0.0
+    label_smoothing: Annotated[float, Field(ge=0, lt=1)] = 0.0
+
+
+@dataclass(frozen=True, config=_STRICT)
+class TrainConfig:
+    """How long, in what portions, and how often to look and save.
+
+    Attributes:
+      epochs: passes over the training split; a fraction is rounded to a whole number of steps.
+      batch_size: over all devices together; they must divide it.
+      eval_batch_size: likewise; the last batch is padded and the padding not counted.
+      eval_every: epochs between two evaluations on the validation split.
+      save_every: seconds between two checkpoints; one is always saved at the end and when the run is stopped.
+    """
+
+    epochs: Annotated[float, Field(gt=0)] = 10.0
+    batch_size: Annotated[int, Field(gt=0)] = 64
+    eval_batch_size: Annotated[int, Field(gt=0)] = 512
+    eval_every: Annotated[float, Field(gt=0)] = 1.0
+    save_every: Annotated[float, Field(ge=0)] = 30.0
+
+
+@dataclass(frozen=True, config=_STRICT)
+class StudyConfig:
+    """What is compared with what.
+
+    Attributes:
+      seeds: how many seeds each arm is run with (0, 1, ...), the same ones for all arms.
+      baseline: the arm that all others are compared with, in pairs.
+    """
+
+    seeds: Annotated[int, Field(gt=0)] = 5
+    baseline: str = ""
+
+
+@dataclass(frozen=True, config=_STRICT)
+class Config:
+    """All that decides what an arm of a study does, but for its seed."""
+
+    model: ModelConfig = ModelConfig()
+    data: DataConfig = DataConfig()
+    filters: FilterPlan = (FilterRule(".*"),)
+    optim: OptimConfig = OptimConfig()
+    train: TrainConfig = TrainConfig()
+    study: StudyConfig = StudyConfig()
+
+
+_ADAPTER: pydantic.TypeAdapter[Config] = pydantic.TypeAdapter(Config)
+
+
+def to_dict(config: Config) -> dict[str, Any]:
+    """The config as plain JSON values."""
+    return _ADAPTER.dump_python(config, mode="json")
+
+
+def from_dict(values: Mapping[str, Any]) -> Config:
+    """The config that `to_dict` wrote.
+
+    Raises:
+      RequestError: for an unknown field, a wrong type, or a value out of range.
+    """
+    try:
+        return _ADAPTER.validate_python(dict(values))
+    except pydantic.ValidationError as error:
+        raise RequestError(explain(error)) from None
+
+
+def override(config: Config, changes: Mapping[str, Any]) -> Config:
+    """`config` with the fields in `changes` replaced.
+
+    Args:
+      config: where to start from.
+      changes: values by dotted path (`optim.lr`), as Python values or as a flag's text.
+
+    Raises:
+      RequestError: for a path that names no field, a wrong type, or a value out of range.
+    """
+    values = to_dict(config)
+    for path, value in changes.items():
+        *sections, field = check_path(path).split(".")
+        target = values
+        for section in sections:
+            target = target[section]
+        target[field] = None if value == "none" and _is_optional(path) else value
+    return from_dict(values)
+
+
+def check_path(path: str) -> str:
+    """`path` itself, if it names a field such as `optim.lr`; else `RequestError` with the nearest name there is."""
+    schema: Any = Config
+    names = path.split(".")
+    for depth, name in enumerate(names):
+        fields = {f.name for f in dataclasses.fields(schema)} if dataclasses.is_dataclass(schema) else set()
+        if not fields:
+            raise RequestError(f"config.{path}: config.{'.'.join(names[:depth])} is a field and has no parts")
+        if name not in fields:
+            below = ".".join([*names[:depth], ""])
+            wrong = f"config.{below}{name}: no such field"
+            elsewhere = [p for p in field_paths() if p.rpartition(".")[2] == name]
+            if elsewhere and not difflib.get_close_matches(name, fields, n=1, cutoff=0.6):
+                raise RequestError(f"{wrong}; did you mean 'config.{elsewhere[0]}'?")
+            raise RequestError(f"{wrong}; {nearest(name, fields)}")
+        schema = typing.get_type_hints(schema)[name]
+    if dataclasses.is_dataclass(schema):
+        inside = ", ".join(f.name for f in dataclasses.fields(schema))
+        raise RequestError(f"config.{path}: a section, not a field; its fields are: {inside}")
+    return path
+
+
+def field_paths() -> list[str]:
+    """The dotted path of every field, such as `optim.lr`."""
+    return list(flatten(to_dict(Config())))
+
+
+def flatten(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """The fields of a nested dict by dotted path; lists are values."""
+    flat: dict[str, Any] = {}
+    for name, value in values.items():
+        flat |= flatten(value, f"{prefix}{name}.") if isinstance(value, Mapping) else {prefix + name: value}
+    return flat
+
+
+def explain(error: pydantic.ValidationError) -> str:
+    """One line for the first thing that is wrong."""
+    first = error.errors()[0]
+    names = [str(part) for part in first["loc"] if not str(part).startswith(("function-", "constrained-"))]
+    where = ".".join(["config", *(n for n in names if n not in ("int", "float"))])
+    if first["type"] in ("unexpected_keyword_argument", "extra_forbidden"):
+        return f"{where}: no such field"
+    what = first["msg"].removeprefix("Value error, ").removeprefix("Input ")
+    return f"{where}: {what}; given {first['input']!r}"
+
+
+def _is_optional(path: str) -> bool:
+    section, _, field = path.rpartition(".")
+    schema: Any = typing.get_type_hints(Config)[section] if section else Config
+    hint = typing.get_type_hints(schema)[field]
+    return type(None) in typing.get_args(hint)

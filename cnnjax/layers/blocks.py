@@ -1,0 +1,57 @@
+"""Blocks: the layers that always come together."""
+
+from collections.abc import Callable
+
+import jax
+from flax import linen as nn
+
+Layer = Callable[..., jax.Array]
+
+
+class ConvBlock(nn.Module):
+    """A layer of a CNN as the lectures draw it: convolution, normalisation, detector, pooling.
+
+    Attributes:
+      conv: the convolution.
+      norm: between convolution and detector; None for none.
+      act: the detector.
+      pool: the last step; None for none.
+    """
+
+    conv: nn.Module
+    act: Callable[[jax.Array], jax.Array]
+    norm: nn.Module | None = None
+    pool: Callable[[jax.Array], jax.Array] | None = None
+
+    @nn.compact
+    def __call__(self, x: jax.Array, *, train: bool = False) -> jax.Array:
+        """[N, *spatial, C] to [N, *positions, features]."""
+        x = self.conv(x, train=train)
+        if self.norm is not None:
+            x = self.norm(x, train=train)
+        x = self.act(x)
+        return x if self.pool is None else self.pool(x)
+
+
+class DenseBlock(nn.Module):
+    """A dense layer and its detector."""
+
+    dense: nn.Module
+    act: Callable[[jax.Array], jax.Array]
+
+    @nn.compact
+    def __call__(self, x: jax.Array, *, train: bool = False) -> jax.Array:
+        """[N, ...] to [N, features]."""
+        return self.act(self.dense(x, train=train))
+
+
+class DropoutThen(nn.Module):
+    """Dropout before a layer."""
+
+    dropout: nn.Module
+    layer: nn.Module
+
+    @nn.compact
+    def __call__(self, x: jax.Array, *, train: bool = False) -> jax.Array:
+        """As the layer."""
+        return self.layer(self.dropout(x, train=train), train=train)

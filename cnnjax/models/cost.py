@@ -1,0 +1,48 @@
+"""Counting multiply-adds from a traced program."""
+
+import math
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import jax
+from jax.extend import core
+
+
+def multiply_adds(function: Callable[..., Any], *arguments: Any) -> int:
+    """The multiply-adds of the convolutions and matrix products in `function(*arguments)`.
+
+    A convolution counts every element of the kernel at every output, also where it meets padding, as is usual.
+
+    Args:
+      function: any traceable function.
+      *arguments: arrays, or `jax.ShapeDtypeStruct`s: nothing is computed.
+    """
+    return _count(jax.make_jaxpr(function)(*arguments).jaxpr)
+
+
+def inner_jaxprs(equation: core.JaxprEqn) -> Iterator[core.Jaxpr]:
+    """The programs that an equation calls."""
+    for value in equation.params.values():
+        for item in value if isinstance(value, tuple | list) else (value,):
+            if isinstance(item, core.ClosedJaxpr):
+                yield item.jaxpr
+            elif isinstance(item, core.Jaxpr):
+                yield item
+
+
+def _count(jaxpr: core.Jaxpr) -> int:
+    total = 0
+    for equation in jaxpr.eqns:
+        output = equation.outvars[0].aval
+        if equation.primitive.name == "dot_general":
+            (contracted, _), _ = equation.params["dimension_numbers"]
+            left = equation.invars[0].aval.shape
+            total += math.prod(output.shape) * math.prod(left[axis] for axis in contracted)
+        elif equation.primitive.name == "conv_general_dilated":
+            kernel = equation.invars[1].aval.shape
+            features = kernel[equation.params["dimension_numbers"].rhs_spec[0]]
+            total += math.prod(output.shape) * math.prod(kernel) // features
+        else:
+            times = equation.params.get("length", 1) if equation.primitive.name == "scan" else 1
+            total += times * sum(map(_count, inner_jaxprs(equation)))
+    return total

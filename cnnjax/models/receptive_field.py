@@ -1,0 +1,140 @@
+"""Exact receptive fields, followed through a traced program from the input to its output.
+
+Each intermediate array that still has the input's spatial dimensions carries, for each of them, the interval of input
+positions that its first position depends on and how far that interval moves from one position to the next.
+"""
+
+import dataclasses
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import jax
+from jax.extend import core
+
+from cnnjax.models.cost import inner_jaxprs
+
+
+@dataclasses.dataclass(frozen=True)
+class Field:
+    """What position p along one dimension sees: input positions start + p * stride to that plus size - 1."""
+
+    start: int
+    size: int
+    stride: int
+
+    def union(self, other: "Field") -> "Field":
+        """The smallest interval that holds both; strides agree wherever two arrays can be combined."""
+        start = min(self.start, other.start)
+        return Field(start, max(self.start + self.size, other.start + other.size) - start, self.stride)
+
+    def window(self, size: int, stride: int, dilation: int, before: int) -> "Field":
+        """Behind a window that slides over this grid, padded by `before`."""
+        extent = dilation * (size - 1)
+        return Field(self.start - before * self.stride, self.size + extent * self.stride, self.stride * stride)
+
+
+Fields = dict[int, Field]
+"""By array axis. An array that depends on the input but lost a spatial axis sees all of it: `EVERYTHING`."""
+EVERYTHING: Fields = {}
+
+
+def receptive_field(function: Callable[..., Any], variables: Any, x: jax.ShapeDtypeStruct) -> tuple[Field, ...] | None:
+    """The receptive field of the output of `function(variables, x)`, for each spatial dimension of x [N, *spatial, C].
+
+    Returns None where the output has no spatial dimensions left, or one that mixes all positions.
+
+    Raises:
+      NotImplementedError: for a primitive that moves positions in a way not known here.
+    """
+    closed = jax.make_jaxpr(function)(variables, x)
+    seen: dict[core.Var, Fields] = {
+        closed.jaxpr.invars[-1]: {axis: Field(0, 1, 1) for axis in range(1, len(x.shape) - 1)}
+    }
+    _follow(closed.jaxpr, seen)
+    output = _fields(seen, closed.jaxpr.outvars[0])
+    return tuple(output[axis] for axis in sorted(output)) if output else None
+
+
+def _fields(seen: dict[core.Var, Fields], atom: Any) -> Fields | None:
+    """None for what does not depend on the input."""
+    return None if isinstance(atom, core.Literal) else seen.get(atom)
+
+
+def _follow(jaxpr: core.Jaxpr, seen: dict[core.Var, Fields]) -> None:
+    for equation in jaxpr.eqns:
+        inputs = [_fields(seen, atom) for atom in equation.invars]
+        if all(fields is None for fields in inputs):
+            continue
+        inner = list(inner_jaxprs(equation))
+        if inner and equation.primitive.name not in ("scan", "while", "cond"):
+            body = inner[0]
+            arguments = dict(zip(body.invars, inputs[-len(body.invars) :], strict=True))
+            local = {var: fields for var, fields in arguments.items() if fields is not None}
+            _follow(body, local)
+            outputs = [_fields(local, atom) for atom in body.outvars]
+        else:
+            outputs = [_apply(equation, inputs)] * len(equation.outvars)
+        for var, fields in zip(equation.outvars, outputs, strict=True):
+            if fields is not None:
+                seen[var] = fields
+
+
+def _apply(equation: core.JaxprEqn, inputs: Sequence[Fields | None]) -> Fields:
+    """The fields of an equation's outputs, from those of its inputs."""
+    name, params = equation.primitive.name, equation.params
+    first = inputs[0] or EVERYTHING
+    shape = equation.invars[0].aval.shape
+    if any(fields == EVERYTHING for fields in inputs):
+        return EVERYTHING
+    if name == "conv_general_dilated":
+        axes = params["dimension_numbers"].lhs_spec[2:]
+        kernel = [equation.invars[1].aval.shape[axis] for axis in params["dimension_numbers"].rhs_spec[2:]]
+        settings = zip(kernel, params["window_strides"], params["rhs_dilation"], params["padding"], strict=True)
+        return {
+            axis: first[axis].window(k, s, d, pad[0]) for axis, (k, s, d, pad) in zip(axes, settings, strict=True)
+        }
+    if name.startswith("reduce_window") or name in ("cumsum", "argmax"):
+        raise NotImplementedError(f"the receptive field through {name} is not known")
+    if name == "pad":
+        return {a: f.window(1, 1, 1, params["padding_config"][a][0]) for a, f in first.items()}
+    if name == "slice":
+        starts, strides = params["start_indices"], params["strides"] or (1,) * len(shape)
+        return {a: f.window(1, strides[a], 1, -starts[a]) for a, f in first.items()}
+    if name == "dot_general":
+        return _through_product(params["dimension_numbers"], first, inputs[1])
+    if name in ("reduce_sum", "reduce_max", "reduce_min", "reduce_prod"):
+        kept = [axis for axis in range(len(shape)) if axis not in params["axes"]]
+        return {kept.index(a): f for a, f in first.items()} if set(first) <= set(kept) else EVERYTHING
+    if name == "broadcast_in_dim":
+        return {params["broadcast_dimensions"][axis]: f for axis, f in first.items()}
+    if name == "transpose":
+        return {params["permutation"].index(axis): f for axis, f in first.items()}
+    if name == "reshape":
+        return _through_reshape(first, shape, equation.outvars[0].aval.shape)
+    if name == "squeeze":
+        gone = params["dimensions"]
+        return {a - sum(g < a for g in gone): f for a, f in first.items() if a not in gone}
+    return _combined(inputs)
+
+
+def _combined(inputs: Sequence[Fields | None]) -> Fields:
+    """Elementwise operations and concatenation along channels: each axis sees what any operand saw."""
+    present = [fields for fields in inputs if fields is not None]
+    result = dict(present[0])
+    for fields in present[1:]:
+        result = {axis: field.union(fields[axis]) for axis, field in result.items()}
+    return result
+
+
+def _through_product(dimension_numbers: Any, left: Fields, right: Fields | None) -> Fields:
+    """A product that contracts channels keeps the positions; one that contracts positions sees everything."""
+    (contracted, _), (batch, _) = dimension_numbers
+    if right is not None or batch or set(left) & set(contracted):
+        return EVERYTHING
+    return {axis - sum(c < axis for c in contracted): field for axis, field in left.items()}
+
+
+def _through_reshape(fields: Fields, before: Sequence[int], after: Sequence[int]) -> Fields:
+    """A reshape of batch and channels keeps the spatial axes if they stay, in order and size, at the same places."""
+    kept = all(len(after) > axis and after[axis] == before[axis] for axis in fields)
+    return dict(fields) if kept and before[: max(fields) + 1] == after[: max(fields) + 1] else EVERYTHING

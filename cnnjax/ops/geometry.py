@@ -1,0 +1,65 @@
+"""Windows that slide over a grid: output sizes and borders, the same for convolution and pooling."""
+
+from collections.abc import Sequence
+
+Padding = str | int | Sequence[tuple[int, int]]
+
+
+def per_dimension(value: int | Sequence[int], dimensions: int, what: str) -> tuple[int, ...]:
+    """One number for each spatial dimension: an int is repeated.
+
+    Raises:
+      ValueError: if a sequence has another length, or a number is not positive.
+    """
+    values = (value,) * dimensions if isinstance(value, int) else tuple(value)
+    if len(values) != dimensions or min(values) < 1:
+        raise ValueError(f"{what} must be a positive number, or {dimensions} of them; given {value}")
+    return values
+
+
+def output_size(size: int, window: int, stride: int = 1, pad: tuple[int, int] = (0, 0), dilation: int = 1) -> int:
+    """How many positions a window takes along one dimension: floor((I - F + P_start + P_end) / S) + 1.
+
+    The formula of the lectures, where F is the window's extent, dilation * (window - 1) + 1. Positions that do not
+    fit whole are dropped.
+
+    Raises:
+      ValueError: if the window does not fit once.
+    """
+    extent = dilation * (window - 1) + 1
+    room = size + sum(pad) - extent
+    if room < 0:
+        raise ValueError(f"a window of {extent} does not fit in {size} with {pad[0]} + {pad[1]} of padding")
+    return room // stride + 1
+
+
+def resolve_padding(
+    padding: Padding,
+    sizes: Sequence[int],
+    window: Sequence[int],
+    strides: Sequence[int],
+    dilation: Sequence[int],
+) -> tuple[tuple[int, int], ...]:
+    """The numbers of elements added before and after each spatial dimension.
+
+    Args:
+      padding: `valid` (none); `same` (output size ceil(input / stride), the odd one after); a number for both sides of
+        every dimension; or a pair for each dimension.
+      sizes: the input's spatial sizes; `window`, `strides` and `dilation` are as long.
+
+    Raises:
+      ValueError: for another word, or pairs of another length.
+    """
+    if padding == "valid":
+        return ((0, 0),) * len(sizes)
+    if padding == "same":
+        pairs = []
+        for size, k, s, d in zip(sizes, window, strides, dilation, strict=True):
+            total = max((-(-size // s) - 1) * s + d * (k - 1) + 1 - size, 0)
+            pairs.append((total // 2, total - total // 2))
+        return tuple(pairs)
+    if isinstance(padding, int):
+        return ((padding, padding),) * len(sizes)
+    if isinstance(padding, str) or len(padding) != len(sizes):
+        raise ValueError(f"padding must be valid, same, a number or {len(sizes)} pairs; given {padding!r}")
+    return tuple((int(before), int(after)) for before, after in padding)
