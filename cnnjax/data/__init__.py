@@ -1,0 +1,1 @@
+"""TFDS in, arrays out: builders, splits, the device-resident feed, augmentation."""

@@ -1,0 +1,129 @@
+"""A data set as arrays in memory, with the three splits that every study needs."""
+
+import dataclasses
+
+import numpy as np
+import tensorflow_datasets as tfds
+
+from cnnjax.config import DataConfig, RequestError
+from cnnjax.data.preparation import prepared_builder
+from cnnjax.data.splits import stratified
+
+
+@dataclasses.dataclass(frozen=True)
+class Split:
+    """Examples of one split.
+
+    Attributes:
+      images: [N, *spatial, C], uint8 in 0..255 or float32.
+      labels: [N] int32, from 0 to the number of classes less one.
+    """
+
+    images: np.ndarray
+    labels: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def take(self, index: np.ndarray) -> "Split":
+        """The examples at these places."""
+        return Split(self.images[index], self.labels[index])
+
+
+@dataclasses.dataclass(frozen=True)
+class DataSummary:
+    """What a network must know of its data, and a finished run keeps.
+
+    Attributes:
+      name: of the TFDS builder.
+      shape: of one example, [*spatial, C].
+      num_classes: of the labels.
+      mean, std: of each channel over the training split, in the images' own units; the input of every network is
+        (image - mean) / std.
+      sizes: examples of each split.
+    """
+
+    name: str
+    shape: tuple[int, ...]
+    num_classes: int
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    sizes: dict[str, int]
+
+
+@dataclasses.dataclass(frozen=True)
+class Dataset:
+    """All splits and their summary."""
+
+    summary: DataSummary
+    train: Split
+    validation: Split
+    test: Split
+
+
+def load_dataset(config: DataConfig) -> Dataset:
+    """The whole data set in memory.
+
+    Where it has no validation split, a stratified share of the training split is held out; where it has no test split,
+    its validation split is the test.
+
+    Raises:
+      RequestError: for a set that is not here, has no training split, or no images of one size with labels.
+    """
+    builder = prepared_builder(config)
+    names = set(builder.info.splits)
+    if "train" not in names or not names & {"test", "validation"}:
+        raise RequestError(f"config.data.name: {config.name} has splits {sorted(names)}; needs train and test")
+    train = _read(builder, "train")
+    if {"validation", "test"} <= names:
+        validation, test = _read(builder, "validation"), _read(builder, "test")
+    else:
+        test = _read(builder, "test" if "test" in names else "validation")
+        shares = {"train": 1 - config.validation, "validation": config.validation}
+        parts = stratified(train.labels, shares)
+        train, validation = train.take(parts["train"]), train.take(parts["validation"])
+    _check_classes(config, builder, train)
+    return Dataset(_summary(config, builder, train, validation, test), train, validation, test)
+
+
+def _summary(config: DataConfig, builder: tfds.core.DatasetBuilder, *splits: Split) -> DataSummary:
+    train = splits[0]
+    axes = tuple(range(train.images.ndim - 1))
+    std = train.images.std(axes, dtype=np.float64)
+    return DataSummary(
+        name=config.name,
+        shape=train.images.shape[1:],
+        num_classes=builder.info.features[_keys(builder)[1]].num_classes,
+        mean=tuple(train.images.mean(axes, dtype=np.float64).tolist()),
+        std=tuple(np.where(std > 0, std, 1).tolist()),
+        sizes=dict(zip(("train", "validation", "test"), map(len, splits), strict=True)),
+    )
+
+
+def _keys(builder: tfds.core.DatasetBuilder) -> tuple[str, str]:
+    keys = builder.info.supervised_keys
+    if keys is None or not all(isinstance(key, str) for key in keys):
+        raise RequestError(f"config.data.name: {builder.name} is not a classification set: it names no input and label")
+    return keys[0], keys[1]
+
+
+def _read(builder: tfds.core.DatasetBuilder, split: str) -> Split:
+    image_key, label_key = _keys(builder)
+    source = builder.as_data_source(split=split)
+    images, labels = [], []
+    for example in source:
+        images.append(example[image_key])
+        labels.append(example[label_key])
+    shapes = {image.shape for image in images}
+    if len(shapes) != 1:
+        raise RequestError(f"config.data.name: {builder.name} has images of {len(shapes)} sizes; needs one size")
+    stacked = np.stack(images)
+    return Split(stacked if stacked.dtype == np.uint8 else stacked.astype(np.float32), np.asarray(labels, np.int32))
+
+
+def _check_classes(config: DataConfig, builder: tfds.core.DatasetBuilder, train: Split) -> None:
+    label = builder.info.features[_keys(builder)[1]]
+    if not isinstance(label, tfds.features.ClassLabel):
+        raise RequestError(f"config.data.name: the labels of {config.name} are not classes but {label}")
+    if len(train) == 0:
+        raise RequestError(f"config.data.name: the training split of {config.name} is empty")

@@ -1,0 +1,1 @@
+"""Where filters come from, and what of them is frozen."""

@@ -1,0 +1,49 @@
+"""Frozen means frozen: which modules run as in evaluation, which statistics stay, which stages are a fixed prefix."""
+
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+from flax import linen as nn
+
+from cnnjax.config import FilterRule
+from cnnjax.models.network import Network
+
+
+def frozen_modules(rules: Mapping[str, FilterRule]) -> frozenset[str]:
+    """The paths of the modules all of whose parameters are frozen, such as `stage1` and `stage1/norm`."""
+    states: dict[str, bool] = {}
+    for path, rule in rules.items():
+        parts = path.split("/")[:-1]
+        for depth in range(1, len(parts) + 1):
+            module = "/".join(parts[:depth])
+            states[module] = states.get(module, True) and rule.state == "frozen"
+    return frozenset(module for module, frozen in states.items() if frozen)
+
+
+def frozen_statistics(paths: Iterable[str], modules: frozenset[str]) -> frozenset[str]:
+    """Those of the batch statistics that belong to a frozen module."""
+    return frozenset(path for path in paths if any(path.startswith(f"{module}/") for module in modules))
+
+
+def keep_frozen(modules: frozenset[str]) -> Callable[..., Any]:
+    """An interceptor for `flax.linen.intercept_methods`: frozen modules run as in evaluation.
+
+    Their batch norm uses its stored statistics and leaves them alone, and their dropout drops nothing.
+    """
+
+    def intercept(call: Any, arguments: Any, keywords: dict[str, Any], context: nn.module.InterceptorContext) -> Any:
+        if keywords.get("train") and "/".join(context.module.path) in modules:
+            keywords = {**keywords, "train": False}
+        return call(*arguments, **keywords)
+
+    return intercept
+
+
+def frozen_prefix(model: Network, modules: frozenset[str]) -> str | None:
+    """The last of the leading stages that are frozen whole; None if the first one is not."""
+    last = None
+    for stage in model.stage_names:
+        if stage not in modules:
+            break
+        last = stage
+    return last

@@ -1,0 +1,38 @@
+"""Random filters. All have variance 2 / fan-in (He 2015), so that arms differ in distribution and not in scale."""
+
+import math
+
+import jax
+import jax.numpy as jnp
+
+
+def fan_in(shape: tuple[int, ...]) -> int:
+    """How many inputs each output of a kernel [*window, in, out] sums."""
+    return math.prod(shape[:-1])
+
+
+def gaussian(key: jax.Array, shape: tuple[int, ...]) -> jax.Array:
+    """Independent normal weights."""
+    return math.sqrt(2 / fan_in(shape)) * jax.random.normal(key, shape)
+
+
+def uniform(key: jax.Array, shape: tuple[int, ...]) -> jax.Array:
+    """Independent weights, uniform over an interval around 0."""
+    bound = math.sqrt(6 / fan_in(shape))
+    return jax.random.uniform(key, shape, minval=-bound, maxval=bound)
+
+
+def signs(key: jax.Array, shape: tuple[int, ...]) -> jax.Array:
+    """Independent weights of one magnitude and random sign."""
+    return math.sqrt(2 / fan_in(shape)) * jax.random.rademacher(key, shape, jnp.float32)
+
+
+def orthogonal(key: jax.Array, shape: tuple[int, ...]) -> jax.Array:
+    """Filters that are orthogonal to one another, as vectors of their inputs (Saxe 2013).
+
+    Where there are more filters than inputs they cannot be: then the inputs' vectors of weights are orthogonal. The
+    mean square of the weights is 2 / fan-in exactly.
+    """
+    inputs, outputs = fan_in(shape), shape[-1]
+    matrix = jax.random.orthogonal(key, max(inputs, outputs))[:inputs, :outputs]
+    return math.sqrt(2 * max(outputs, inputs) / inputs) * matrix.reshape(shape)

@@ -1,0 +1,1 @@
+"""State, optimiser, step, loop, devices and checkpoints of one run."""
