@@ -213,13 +213,17 @@ def override(config: Config, changes: Mapping[str, Any]) -> Config:
 
     Args:
       config: where to start from.
-      changes: values by dotted path (`optim.lr`), as Python values or as a flag's text.
+      changes: values by dotted path (`optim.lr`), as Python values or as a flag's text; or a whole section by its name
+        (`model`), as its dataclass.
 
     Raises:
       RequestError: for a path that names no field, a wrong type, or a value out of range.
     """
     values = to_dict(config)
     for path, value in changes.items():
+        if dataclasses.is_dataclass(value) and not isinstance(value, type):
+            values[path] = dataclasses.asdict(value)
+            continue
         *sections, field = check_path(path).split(".")
         target = values
         for section in sections:

@@ -34,5 +34,8 @@ def orthogonal(key: jax.Array, shape: tuple[int, ...]) -> jax.Array:
     mean square of the weights is 2 / fan-in exactly.
     """
     inputs, outputs = fan_in(shape), shape[-1]
-    matrix = jax.random.orthogonal(key, max(inputs, outputs))[:inputs, :outputs]
-    return math.sqrt(2 * max(outputs, inputs) / inputs) * matrix.reshape(shape)
+    tall = jax.random.normal(key, (max(inputs, outputs), min(inputs, outputs)))
+    basis, triangle = jnp.linalg.qr(tall)
+    basis = basis * jnp.sign(jnp.diagonal(triangle))  # makes the draw uniform over all such bases
+    matrix = basis if inputs >= outputs else basis.T
+    return math.sqrt(2 * max(inputs, outputs) / inputs) * matrix.reshape(shape)

@@ -38,9 +38,10 @@ def _count(jaxpr: core.Jaxpr) -> int:
             (contracted, _), _ = equation.params["dimension_numbers"]
             left = equation.invars[0].aval.shape
             total += math.prod(output.shape) * math.prod(left[axis] for axis in contracted)
-        elif equation.primitive.name == "conv_general_dilated":
+        elif equation.primitive.name in ("correlate", "conv_general_dilated"):
             kernel = equation.invars[1].aval.shape
-            features = kernel[equation.params["dimension_numbers"].rhs_spec[0]]
+            layout = equation.params.get("dimension_numbers")
+            features = kernel[layout.rhs_spec[0]] if layout else kernel[-1]
             total += math.prod(output.shape) * math.prod(kernel) // features
         else:
             times = equation.params.get("length", 1) if equation.primitive.name == "scan" else 1

@@ -5,7 +5,7 @@ positions that its first position depends on and how far that interval moves fro
 """
 
 import dataclasses
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import jax
@@ -86,13 +86,14 @@ def _apply(equation: core.JaxprEqn, inputs: Sequence[Fields | None]) -> Fields:
     shape = equation.invars[0].aval.shape
     if any(fields == EVERYTHING for fields in inputs):
         return EVERYTHING
+    if name == "correlate":
+        window = equation.invars[1].aval.shape[:-2]
+        return _behind_windows(first, range(1, len(shape) - 1), window, params["strides"], params["dilation"], params["padding"])
     if name == "conv_general_dilated":
-        axes = params["dimension_numbers"].lhs_spec[2:]
-        kernel = [equation.invars[1].aval.shape[axis] for axis in params["dimension_numbers"].rhs_spec[2:]]
-        settings = zip(kernel, params["window_strides"], params["rhs_dilation"], params["padding"], strict=True)
-        return {
-            axis: first[axis].window(k, s, d, pad[0]) for axis, (k, s, d, pad) in zip(axes, settings, strict=True)
-        }
+        layout = params["dimension_numbers"]
+        window = [equation.invars[1].aval.shape[axis] for axis in layout.rhs_spec[2:]]
+        axes, strides, dilation = layout.lhs_spec[2:], params["window_strides"], params["rhs_dilation"]
+        return _behind_windows(first, axes, window, strides, dilation, params["padding"])
     if name.startswith("reduce_window") or name in ("cumsum", "argmax"):
         raise NotImplementedError(f"the receptive field through {name} is not known")
     if name == "pad":
@@ -115,6 +116,14 @@ def _apply(equation: core.JaxprEqn, inputs: Sequence[Fields | None]) -> Fields:
         gone = params["dimensions"]
         return {a - sum(g < a for g in gone): f for a, f in first.items() if a not in gone}
     return _combined(inputs)
+
+
+def _behind_windows(fields: Fields, axes: Iterable[int], *settings: Sequence[Any]) -> Fields:
+    """Behind windows of these sizes, strides, dilations and paddings."""
+    return {
+        axis: fields[axis].window(size, stride, dilation, pad[0])
+        for axis, size, stride, dilation, pad in zip(axes, *settings, strict=True)
+    }
 
 
 def _combined(inputs: Sequence[Fields | None]) -> Fields:

@@ -10,12 +10,13 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
+from cnnjax.ops.correlation import correlate_by_offsets, xla_correlate
 from cnnjax.ops.geometry import Padding, per_dimension, resolve_padding
 
-Lowering = Literal["xla", "patches"]
+Lowering = Literal["xla", "offsets", "patches"]
 
-# Beyond this many bytes of patches a batch, their memory traffic costs more than XLA's own convolution.
-_MOST_PATCH_BYTES = 256 * 2**20
+# On a CPU, patches of inputs with more channels than this cost more memory traffic than their one product saves.
+_MOST_PATCH_CHANNELS = 4
 
 
 def correlate(
@@ -52,25 +53,24 @@ def correlate(
     dilation = per_dimension(dilation, dimensions, "dilation")
     window = kernel.shape[:-2]
     pads = resolve_padding(padding, x.shape[1:-1], window, strides, dilation)
-    if (lowering or choose_lowering(x, kernel, strides)) == "xla":
-        spatial = "DHW"[-dimensions:]
-        layout = (f"N{spatial}C", f"{spatial}IO", f"N{spatial}C")
-        return lax.conv_general_dilated(x, kernel, strides, pads, rhs_dilation=dilation, dimension_numbers=layout)
+    lowering = lowering or choose_lowering(x)
+    if lowering == "xla":
+        return xla_correlate(x, kernel, strides, pads, dilation)
+    if lowering == "offsets":
+        return correlate_by_offsets(x, kernel, strides, pads, dilation)
     patches = extract_patches(x, window, strides=strides, padding=pads, dilation=dilation)
     return jnp.tensordot(patches, kernel.reshape(-1, kernel.shape[-1]), axes=1)
 
 
-def choose_lowering(x: jax.Array, kernel: jax.Array, strides: Sequence[int]) -> Lowering:
-    """The faster correct way here: patches times a matrix on a CPU as long as the patches are small, else XLA's own.
+def choose_lowering(x: jax.Array) -> Lowering:
+    """The fastest form here, by measurement (`experiments/benchmark.py`), of correlating x [N, *spatial, C].
 
-    Inside a compiled loop, XLA on the CPU runs a convolution on one thread and its kernel's gradient slower still.
+    On a CPU, XLA's gradients of a convolution are slow, most of all in a compiled loop: there it is patches times a
+    matrix for few channels, such as those of images, and `cnnjax.ops.correlation` for more.
     """
-    positions = x.size // x.shape[-1]
-    for stride in strides:
-        positions //= stride
-    patch_bytes = positions * (kernel.size // kernel.shape[-1]) * x.dtype.itemsize
-    on_cpu = jax.default_backend() == "cpu"
-    return "patches" if on_cpu and patch_bytes <= _MOST_PATCH_BYTES else "xla"
+    if jax.default_backend() != "cpu":
+        return "xla"
+    return "patches" if x.shape[-1] <= _MOST_PATCH_CHANNELS else "offsets"
 
 
 def extract_patches(

@@ -13,29 +13,29 @@ from cnnjax.config import RequestError
 AXIS = "devices"
 
 
-def spread(function: Callable[..., Any], *, donate: tuple[int, ...] = ()) -> Callable[..., Any]:
-    """`function(shard, *arguments)` run on all devices at once, compiled.
+def spread(function: Callable[[jax.Array, Any, Any], Any]) -> Callable[[jax.Array, Any, Any], Any]:
+    """`function(shard, state, inputs)` run on all devices at once, compiled.
 
-    Every device gets the same arguments, whole, and the number of its own shard; the function works on that shard's
-    part of the batch and must bring its results to agreement over `AXIS` (`pmean`, `psum`) before it returns them.
-    Nothing checks that it does, but a test on eight devices.
-
-    Args:
-      function: of the shard's number (int32) and the arguments.
-      donate: numbers of the arguments whose memory the result may take over, counted from 1, after the shard.
+    Every device gets the same state and inputs, whole, and the number of its own shard (int32); the function works on
+    that shard's part of the batch and must bring its results to agreement over `AXIS` (`pmean`, `psum`) before it
+    returns them. Nothing checks that it does, but a test on eight devices. The result may take over the state's memory:
+    the state that was given is gone.
     """
-    return jax.pmap(function, axis_name=AXIS, in_axes=(0,), out_axes=None, donate_argnums=donate)
+    return jax.pmap(function, axis_name=AXIS, in_axes=(0, None, None), out_axes=None, donate_argnums=(1,))
 
 
 def shards() -> jax.Array:
     """The number of each device's shard [devices], the first argument of what `spread` returns."""
-    return jnp.arange(jax.device_count(), dtype=jnp.int32)
+    return jax.device_put(jnp.arange(jax.device_count(), dtype=jnp.int32), NamedSharding(_mesh(), PartitionSpec(AXIS)))
 
 
 def replicate(tree: Any) -> Any:
     """Every array whole on every device."""
-    mesh = Mesh(np.asarray(jax.devices()), (AXIS,))
-    return jax.device_put(tree, NamedSharding(mesh, PartitionSpec()))
+    return jax.device_put(tree, NamedSharding(_mesh(), PartitionSpec()))
+
+
+def _mesh() -> Mesh:
+    return Mesh(np.asarray(jax.devices()), (AXIS,))
 
 
 def check_divides(field: str, batch_size: int) -> None:

@@ -73,5 +73,6 @@ class TrainState(NamedTuple):
 
 def initial_state(trained: Flat, stats: Flat, optimiser: optax.GradientTransformation) -> TrainState:
     """The state before the first step."""
-    best = Best(trained, stats, jnp.int32(-1), jnp.int32(0))
+    # A copy, for the steps take over the memory of the state that they are given.
+    best = Best(*jax.tree.map(jnp.copy, (trained, stats)), jnp.int32(-1), jnp.int32(0))
     return TrainState(jnp.int32(0), trained, stats, optimiser.init(trained), Sums.zero(), best)

@@ -1,0 +1,1 @@
+"""Runs arms x seeds, collects what they found, and writes the report."""

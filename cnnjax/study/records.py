@@ -1,0 +1,61 @@
+"""A run's metrics on disk: JSON lines, and the same numbers as TensorBoard events."""
+
+import json
+from typing import Any
+
+from etils import epath
+from tensorboardX import SummaryWriter
+
+from cnnjax.study.files import write_text
+
+Row = dict[str, Any]
+_NOT_METRICS = ("step", "epoch", "split")
+
+
+class MetricsFile:
+    """Appends rows to `metrics.jsonl` in a run's folder, and to TensorBoard's events beside it.
+
+    Opened at a step, it drops the rows of later steps, which a killed run wrote after its last checkpoint, and half
+    written ones; the events are made anew from the rows that stay.
+
+    Args:
+      folder: the run's.
+      step: the step that the run goes on from.
+    """
+
+    def __init__(self, folder: epath.Path, step: int) -> None:
+        self._path = folder / "metrics.jsonl"
+        kept = [row for row in read_rows(folder) if row["step"] <= step]
+        write_text(self._path, "".join(json.dumps(row) + "\n" for row in kept))
+        for events in folder.glob("events.out.tfevents.*"):
+            events.unlink()
+        self._writer = SummaryWriter(str(folder), flush_secs=10)
+        for row in kept:
+            self._event(row)
+
+    def append(self, row: Row) -> None:
+        """Adds a row: `step`, `epoch`, `split`, and metrics. It is with the operating system when this returns."""
+        with self._path.open("a") as file:
+            file.write(json.dumps(row) + "\n")
+        self._event(row)
+
+    def _event(self, row: Row) -> None:
+        for name, value in row.items():
+            if name not in _NOT_METRICS:
+                self._writer.add_scalar(f"{name}/{row['split']}", value, row["step"])
+
+    def close(self) -> None:
+        """Writes what TensorBoard's events still hold back."""
+        self._writer.close()
+
+
+def read_rows(folder: epath.Path) -> list[Row]:
+    """All whole rows of a run's `metrics.jsonl`; a half written last line is left out."""
+    path = folder / "metrics.jsonl"
+    rows = []
+    for line in path.read_text().splitlines() if path.exists() else []:
+        try:
+            rows.append(json.loads(line))
+        except ValueError:
+            break
+    return rows

@@ -1,0 +1,164 @@
+"""The folder of a study: where everything lies, and whether it may be used."""
+
+import dataclasses
+import json
+import platform
+from importlib import metadata
+from typing import Any
+
+import jax
+from etils import epath
+
+from cnnjax.config import Config, RequestError, flatten, from_dict, to_dict
+from cnnjax.study.experiment import Experiment
+from cnnjax.study.files import write_json
+
+FORMAT = 1
+_VERSIONED = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy")
+
+
+@dataclasses.dataclass(frozen=True)
+class Unit:
+    """One run: an arm with a seed, and its folder."""
+
+    arm: str
+    seed: int
+    folder: epath.Path
+
+
+@dataclasses.dataclass(frozen=True)
+class Study:
+    """What `study.json` says.
+
+    Attributes:
+      folder: the workdir.
+      experiment: the file's name, question and the arms asked for so far.
+      seeds: how many were asked for so far.
+    """
+
+    folder: epath.Path
+    experiment: Experiment
+    seeds: int
+
+    @property
+    def units(self) -> list[Unit]:
+        """All runs: for each seed, each arm; so that after the first seed there is something of every arm."""
+        return [
+            Unit(arm, seed, self.folder / "runs" / arm / f"seed{seed}")
+            for seed in range(self.seeds)
+            for arm in self.experiment.arms
+        ]
+
+
+def open_study(folder: epath.Path, experiment: Experiment) -> Study:
+    """The study that a request asks for in a workdir: new, or one that it goes on with. Nothing is written.
+
+    More arms or seeds than before may be asked for; they are added.
+
+    Raises:
+      RequestError: for a folder that holds something else, or a study of another config; it says what differs.
+    """
+    seeds = next(iter(experiment.arms.values())).study.seeds
+    if not _has_study(folder):
+        return Study(folder, experiment, seeds)
+    before = read_study(folder)
+    if before.experiment.name != experiment.name:
+        raise RequestError(
+            f"--workdir: {folder} holds the study {before.experiment.name!r}, not {experiment.name!r}; use another"
+        )
+    for arm, config in experiment.arms.items():
+        if arm in before.experiment.arms:
+            _check_same(folder, arm, before.experiment.arms[arm], config)
+    arms = {**before.experiment.arms, **experiment.arms}
+    return Study(folder, dataclasses.replace(experiment, arms=arms), max(seeds, before.seeds))
+
+
+def read_study(folder: epath.Path) -> Study:
+    """The study in a workdir.
+
+    Raises:
+      RequestError: if there is none, or its `study.json` cannot be read.
+    """
+    if not _has_study(folder):
+        raise RequestError(f"--workdir: there is no study in {folder}")
+    try:
+        values = json.loads((folder / "study.json").read_text())
+        if values["format"] != FORMAT:
+            raise RequestError(f"--workdir: {folder} has format {values['format']}; this version reads {FORMAT}")
+        arms = {arm: from_dict(config) for arm, config in values["arms"].items()}
+        experiment = Experiment(values["experiment"], values["question"], arms)
+        return Study(folder, experiment, int(values["seeds"]))
+    except RequestError:
+        raise
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise RequestError(
+            f"--workdir: {folder / 'study.json'} is not what cnnjax wrote ({type(error).__name__}: {error})"
+        ) from None
+
+
+def write_study(study: Study) -> None:
+    """Writes `study.json`, with the versions and the machine it runs on."""
+    study.folder.mkdir(parents=True, exist_ok=True)
+    values = {
+        "format": FORMAT,
+        "experiment": study.experiment.name,
+        "question": study.experiment.question,
+        "arms": {arm: to_dict(config) for arm, config in study.experiment.arms.items()},
+        "seeds": study.seeds,
+        "machine": machine(),
+    }
+    write_json(study.folder / "study.json", values)
+
+
+def machine() -> dict[str, Any]:
+    """What the runs run on: devices, Python, and the versions that results may depend on."""
+    device = jax.devices()[0]
+    return {
+        "devices": f"{jax.device_count()} x {device.device_kind}",
+        "platform": platform.platform(),
+        "python": platform.python_version(),
+        "versions": {package: metadata.version(package) for package in _VERSIONED},
+    }
+
+
+def read_status(unit: Unit) -> dict[str, Any]:
+    """What `status.json` of a run says; empty if the run has not begun.
+
+    Raises:
+      RequestError: if it cannot be read.
+    """
+    path = unit.folder / "status.json"
+    if not path.exists():
+        return {}
+    try:
+        return dict(json.loads(path.read_text()))
+    except ValueError as error:
+        raise RequestError(f"--workdir: {path} is not what cnnjax wrote ({error})") from None
+
+
+def _has_study(folder: epath.Path) -> bool:
+    try:
+        if not folder.exists():
+            return False
+        if not folder.is_dir():
+            raise RequestError(f"--workdir: {folder} is a file; give a folder")
+        names = [path.name for path in folder.iterdir()]
+    except OSError as error:
+        raise RequestError(f"--workdir: {folder} cannot be read ({error.strerror})") from None
+    if names and "study.json" not in names:
+        raise RequestError(f"--workdir: {folder} is not empty and holds no study ({names[0]}, ...); give another folder")
+    return bool(names)
+
+
+def _check_same(folder: epath.Path, arm: str, before: Config, now: Config) -> None:
+    old, new = flatten(to_dict(before)), flatten(to_dict(now))
+    differences = [
+        f"{path} was {old.get(path)!r} and is now {new.get(path)!r}"
+        for path in new
+        if old.get(path) != new[path] and path not in ("study.seeds", "study.baseline")
+    ]
+    if differences:
+        raise RequestError(
+            f"--workdir: {folder} holds a study of another config (arm {arm}: {'; '.join(differences)}); use another"
+        )
+

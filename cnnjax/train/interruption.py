@@ -1,0 +1,97 @@
+"""Leaving at once, and cleanly, when asked to by SIGTERM or Ctrl-C."""
+
+import contextlib
+import os
+import queue
+import signal
+import sys
+import threading
+from collections.abc import Callable, Iterator
+
+
+class Stopped(BaseException):
+    """The work has saved what it had and ends because a signal asked for it."""
+
+
+class Interruption:
+    """Whether a signal has come, for work that runs beside the main thread.
+
+    Python runs signal handlers in the main thread alone, and not while that thread is inside the compiler. So the work
+    has a thread of its own: it looks at `requested` between dispatches, and marks with `nothing_to_save` what may take
+    long and can be left at any instant.
+    """
+
+    def __init__(self) -> None:
+        self.signal = 0
+        self._leave = threading.Lock()
+        self._nothing_to_save = False
+
+    @property
+    def requested(self) -> bool:
+        """Whether the work should save and stop."""
+        return self.signal != 0
+
+    def check(self) -> None:
+        """Raises `Stopped` if a signal has come; for places where nothing is left to save."""
+        if self.requested:
+            raise Stopped
+
+    @contextlib.contextmanager
+    def nothing_to_save(self) -> Iterator[None]:
+        """While this lasts, a signal ends the process at once."""
+        self.check()
+        self._mark(True)
+        try:
+            yield
+        finally:
+            self._mark(False)
+        self.check()
+
+    def _mark(self, value: bool) -> None:
+        with self._leave:
+            self._nothing_to_save = value
+
+    def receive(self, number: int) -> None:
+        """What the main thread does with a signal. A second one does not wait for the work to save."""
+        again = self.requested
+        self.signal = number
+        with self._leave:
+            if self._nothing_to_save or again:
+                leave(number)
+
+
+def leave(number: int) -> None:
+    """Ends the process now, with the exit status that shells give a process stopped by this signal."""
+    print(f"stopped by {signal.Signals(number).name}; the same command goes on from here", file=sys.stderr, flush=True)
+    sys.stdout.flush()
+    os._exit(128 + number)
+
+
+def run_interruptibly(work: Callable[[Interruption], int]) -> int:
+    """Runs `work` in a thread while the main thread waits for signals; returns its exit status.
+
+    A `Stopped` that the work raises, or a signal while it has nothing to save, ends the process with status 128 + the
+    signal's number (143 for SIGTERM, 130 for Ctrl-C). Any other exception of the work is raised here.
+    """
+    interruption = Interruption()
+    arrived: queue.SimpleQueue[int] = queue.SimpleQueue()
+    outcome: list[int | BaseException] = []
+
+    def body() -> None:
+        try:
+            outcome.append(work(interruption))
+        except BaseException as error:
+            outcome.append(error)
+        arrived.put(0)
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda number, frame: arrived.put(number))
+    threading.Thread(target=body, daemon=True).start()
+    while number := arrived.get():
+        interruption.receive(number)
+    result = outcome[0]
+    if isinstance(result, Stopped):
+        leave(interruption.signal)
+    if isinstance(result, BaseException):
+        raise result
+    return result
