@@ -1,0 +1,131 @@
+"""The figures of a study, by Matplotlib, without a screen and without its global state."""
+
+import dataclasses
+from collections.abc import Mapping
+
+import numpy as np
+import pandas as pd
+from etils import epath
+from matplotlib.backends.backend_svg import FigureCanvasSVG
+from matplotlib.figure import Figure
+
+from cnnjax.study.statistics import estimate
+
+_FILTERS_SHOWN = 16
+
+
+@dataclasses.dataclass(frozen=True)
+class Picture:
+    """A figure with its title, and a sentence that says how to read it."""
+
+    name: str
+    title: str
+    sentence: str
+    figure: Figure
+
+
+def accuracies(summary: pd.DataFrame, chance: float) -> Picture:
+    """Test accuracy of each arm as a point with its interval.
+
+    Args:
+      summary: see `cnnjax.study.results.summarise`.
+      chance: accuracy of guessing, in [0, 1].
+    """
+    figure = Figure(figsize=(7, 1.2 + 0.45 * len(summary)), layout="constrained")
+    axes = figure.add_subplot()
+    for place, (arm, value) in enumerate(zip(summary.arm, summary.accuracy, strict=True)):
+        if value.seeds == 0:
+            continue
+        reach = [[100 * (value.mean - value.low)], [100 * (value.high - value.mean)]] if value.seeds > 1 else None
+        axes.errorbar(100 * value.mean, place, xerr=reach, fmt="o", capsize=4, label=arm)
+    axes.set_yticks(range(len(summary)), summary.arm)
+    axes.invert_yaxis()
+    axes.set_xlabel("test accuracy (%)")
+    axes.grid(axis="x", alpha=0.3)
+    title = "Test accuracy of each arm"
+    sentence = (
+        "Each point is the mean over seeds at the evaluation with the best validation accuracy; the bar is its 95% "
+        f"interval (Student's t). Guessing would reach {100 * chance:.0f}%."
+    )
+    return Picture("accuracies", title, sentence, figure)
+
+
+def learning_curves(rows: Mapping[str, list[pd.DataFrame]]) -> Picture:
+    """Accuracy on the validation and the training split along training.
+
+    Args:
+      rows: for each arm, the metrics of each seed: step, epoch, split, accuracy.
+    """
+    figure = Figure(figsize=(9, 3.8), layout="constrained")
+    both = figure.subplots(1, 2, sharey=True)
+    for axes, split in zip(both, ("train", "validation"), strict=True):
+        for arm, seeds in rows.items():
+            curves = pd.concat(seeds)
+            values = curves[curves.split == split].groupby("epoch").accuracy.apply(lambda v: estimate(list(v)))
+            mean, low, high = (100 * values.map(lambda e, at=at: getattr(e, at)) for at in ("mean", "low", "high"))
+            (line,) = axes.plot(values.index, mean, marker="." if len(values) < 30 else None, label=arm)
+            axes.fill_between(values.index, low.fillna(mean), high.fillna(mean), color=line.get_color(), alpha=0.2, lw=0)
+        axes.set_title(f"{split} split")
+        axes.set_xlabel("epoch")
+        axes.grid(alpha=0.3)
+    both[0].set_ylabel("accuracy (%)")
+    both[1].legend(fontsize="small")
+    sentence = (
+        "Mean over seeds, shaded with its 95% interval. The training curve is what the steps of the epoch saw on the way, "
+        "the validation curve is measured at its end."
+    )
+    return Picture("learning_curves", "Learning curves", sentence, figure)
+
+
+def first_filters(kernels: Mapping[str, np.ndarray]) -> Picture:
+    """The first convolution's kernels of each arm.
+
+    Args:
+      kernels: [*window, C, F] by arm, of one or two spatial dimensions.
+    """
+    shown = {arm: np.moveaxis(kernel, -1, 0)[:_FILTERS_SHOWN] for arm, kernel in kernels.items()}
+    columns = max(len(filters) for filters in shown.values())
+    figure = Figure(figsize=(1.4 + 0.5 * columns, 0.9 + 0.62 * len(shown)), layout="constrained")
+    grid = figure.subplots(len(shown), columns, squeeze=False)
+    for line, (arm, filters) in zip(grid, shown.items(), strict=True):
+        bound = float(np.abs(filters).max()) or 1.0
+        for axes, kernel in zip(line, filters, strict=False):
+            if kernel.ndim == 3:
+                axes.imshow(kernel.mean(-1), cmap="RdBu", vmin=-bound, vmax=bound)
+            else:
+                axes.plot(kernel.mean(-1), color="black", lw=1)
+                axes.set_ylim(-bound, bound)
+        for axes in line:
+            axes.set(xticks=[], yticks=[])
+            axes.set_frame_on(False)
+        line[0].set_ylabel(arm, rotation=0, ha="right", va="center")
+    sentence = (
+        "The kernels of the first convolution of seed 0, as trained or as drawn, averaged over input channels; blue is "
+        "positive, red negative, white 0, and each arm has its own scale."
+    )
+    return Picture("filters", "First filters of each arm", sentence, figure)
+
+
+def draw(
+    summary: pd.DataFrame,
+    rows: Mapping[str, list[pd.DataFrame]],
+    kernels: Mapping[str, np.ndarray],
+    chance: float,
+) -> list[Picture]:
+    """All figures that there is something to draw in; see the functions above."""
+    pictures = [accuracies(summary, chance)]
+    if rows:
+        pictures.append(learning_curves(rows))
+    drawable = {arm: kernel for arm, kernel in kernels.items() if kernel.ndim in (3, 4)}
+    if drawable:
+        pictures.append(first_filters(drawable))
+    return pictures
+
+
+def save(picture: Picture, folder: epath.Path) -> bytes:
+    """Writes `NAME.svg` and `NAME.png` into a folder and returns the SVG."""
+    FigureCanvasSVG(picture.figure)
+    for form in ("svg", "png"):
+        with (folder / f"{picture.name}.{form}").open("wb") as file:
+            picture.figure.savefig(file, format=form, dpi=150)
+    return (folder / f"{picture.name}.svg").read_bytes()

@@ -1,0 +1,107 @@
+"""How far a study is, and how long it will take: a live line on a terminal, plain lines elsewhere."""
+
+import time
+from collections.abc import Callable
+
+from rich.console import Console, RenderableType
+from rich.live import Live
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TaskID, TextColumn
+
+from cnnjax.study.workdir import Unit
+
+# Where there is no terminal, a line is written at least this often, and whenever a run ends.
+_PLAIN_SECONDS = 15.0
+
+
+class StudyProgress:
+    """Shows the run in progress, the runs done, and the time left for the whole study.
+
+    The time left is that of the runs still to do, each taken to last as long as the finished runs of its arm did, or
+    else as the mean run.
+
+    Args:
+      console: where to write.
+      units: the runs still to do, in order.
+      clock: seconds, monotonic.
+    """
+
+    def __init__(self, console: Console, units: list[Unit], clock: Callable[[], float] = time.monotonic) -> None:
+        self._console, self._units, self._clock = console, units, clock
+        self._durations: dict[str, list[float]] = {}
+        self._current: Unit | None = None
+        self._share, self._started, self._told = 0.0, 0.0, clock()
+        self._bar = Progress(
+            SpinnerColumn(),
+            TextColumn("{task.description}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TextColumn("{task.fields[left]}"),
+            console=console,
+        )
+        self._task: TaskID = self._bar.add_task("", total=len(units), left="")
+        self._live = Live(self._bar, console=console, transient=True) if console.is_terminal else None
+
+    def __enter__(self) -> "StudyProgress":
+        if self._live:
+            self._live.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._live:
+            self._live.stop()
+
+    def begin(self, unit: Unit) -> None:
+        """A run begins."""
+        self._current, self._share, self._started = unit, 0.0, self._clock()
+        self._show()
+
+    def advance(self, share: float) -> None:
+        """So much of the current run's steps is done, in [0, 1]."""
+        self._share = share
+        self._show()
+
+    def end(self, outcome: str) -> None:
+        """The current run ended, `finished` or otherwise."""
+        unit = self._current
+        assert unit is not None
+        taken = self._clock() - self._started
+        self._durations.setdefault(unit.arm, []).append(taken)
+        self._units = [other for other in self._units if other != unit]
+        self._current, self._share = None, 0.0
+        self._bar.advance(self._task)
+        self._say(f"{unit.arm} seed {unit.seed}: {outcome} in {taken:.1f} s; {self._left_text()}")
+
+    def seconds_left(self) -> float | None:
+        """For all runs still to do; None before anything is known."""
+        ended = [seconds for durations in self._durations.values() for seconds in durations]
+        running = self._clock() - self._started if self._current else 0.0
+        guess = running / self._share if self._share > 0 else None
+        if not ended and guess is None:
+            return None
+        mean = sum(ended) / len(ended) if ended else guess
+        total = 0.0
+        for unit in self._units:
+            own = self._durations.get(unit.arm)
+            expected = sum(own) / len(own) if own else mean
+            if unit == self._current:
+                expected = guess * (1 - self._share) if guess else max((expected or 0.0) - running, 0.0)
+            total += expected or 0.0
+        return total
+
+    def _left_text(self) -> str:
+        left = self.seconds_left()
+        if left is None:
+            return "time left unknown"
+        return f"{left / 60:.0f} min left" if left >= 120 else f"{left:.0f} s left"
+
+    def _show(self) -> None:
+        unit = self._current
+        assert unit is not None
+        what = f"{unit.arm} seed {unit.seed}"
+        self._bar.update(self._task, description=f"{what} {self._share:4.0%}", left=self._left_text())
+        if not self._live and self._clock() - self._told >= _PLAIN_SECONDS:
+            self._say(f"{what}: {self._share:.0%}; {self._left_text()}")
+
+    def _say(self, line: RenderableType) -> None:
+        self._told = self._clock()
+        self._console.print(line, highlight=False, markup=False, soft_wrap=True)

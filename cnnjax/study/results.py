@@ -1,0 +1,100 @@
+"""What the runs of a study found: the tidy table, and the summary of its arms."""
+
+from typing import Any
+
+import pandas as pd
+
+from cnnjax.study.files import write_text
+from cnnjax.study.records import read_rows
+from cnnjax.study.statistics import Estimate, estimate, paired_difference
+from cnnjax.study.workdir import Study, Unit, read_status
+
+COLUMNS = ("arm", "seed", "split", "metric", "stage", "magnitude", "value")
+
+
+def collect(study: Study) -> pd.DataFrame:
+    """One row for each finished run, split and metric, with the columns of `COLUMNS`.
+
+    Metrics of the whole run have no split: `parameters`, `parameters_trained`, `best_step`, `train_seconds`.
+    """
+    rows = []
+    for unit in study.units:
+        status = read_status(unit)
+        if status.get("state") == "finished":
+            rows += [{"arm": unit.arm, "seed": unit.seed, **row} for row in _rows(unit, status)]
+    return pd.DataFrame(rows, columns=list(COLUMNS))
+
+
+def write_results(study: Study) -> pd.DataFrame:
+    """Writes `results.csv` and returns it."""
+    results = collect(study)
+    write_text(study.folder / "results.csv", results.to_csv(index=False))
+    return results
+
+
+def _rows(unit: Unit, status: dict[str, Any]) -> list[dict[str, Any]]:
+    rows = [
+        {"split": split, "metric": metric, "value": value}
+        for split, metrics in status["metrics"].items()
+        for metric, value in metrics.items()
+    ]
+    last = [row for row in read_rows(unit.folder) if row["split"] == "train"][-1]
+    rows += [{"split": "train", "metric": metric, "value": last[metric]} for metric in ("loss", "accuracy")]
+    rows += [{"metric": metric, "value": status[metric]} for metric in ("parameters", "parameters_trained", "best_step")]
+    return [*rows, {"metric": "train_seconds", "value": status["seconds"]["train"]}]
+
+
+def summarise(study: Study, results: pd.DataFrame) -> pd.DataFrame:
+    """One row for each arm.
+
+    Columns: arm; accuracy, on the test split (an `Estimate` over seeds); difference, to the baseline, paired by seed
+    (an `Estimate`, None for the baseline itself or where there is none); parameters_trained; seconds, of training, mean;
+    finished, of units, e.g. `5/5`.
+    """
+    baseline = study.experiment.baseline
+    test = _by_arm(results, "accuracy", "test")
+    rows = []
+    for arm in study.experiment.arms:
+        values = test.get(arm, {})
+        difference = None
+        if baseline not in (None, arm):
+            difference = paired_difference(values, test.get(str(baseline), {}))
+        trained = list(_by_arm(results, "parameters_trained").get(arm, {}).values())
+        rows.append(
+            {
+                "arm": arm,
+                "accuracy": estimate(list(values.values())),
+                "difference": difference,
+                "parameters_trained": int(trained[0]) if trained else None,
+                "seconds": estimate(list(_by_arm(results, "train_seconds").get(arm, {}).values())).mean,
+                "finished": f"{len(values)}/{study.seeds}",
+            }
+        )
+    return pd.DataFrame(rows)
+
+
+def troubles(study: Study) -> list[str]:
+    """One line for each run that failed or diverged."""
+    lines = []
+    for unit in study.units:
+        status = read_status(unit)
+        if status.get("state") in ("failed", "diverged"):
+            lines.append(f"{unit.arm} seed {unit.seed} {status['state']}: {status['error']}")
+    return lines
+
+
+def percent(value: Estimate | None, *, signed: bool = False) -> str:
+    """A share as text in percent, with its interval: `95.1 [94.0, 96.2]`."""
+    if value is None or value.seeds == 0:
+        return "–"
+    form = "{:+.1f}" if signed else "{:.1f}"
+    mean, low, high = (form.format(100 * number) for number in (value.mean, value.low, value.high))
+    return mean if value.seeds < 2 else f"{mean} [{low}, {high}]"
+
+
+def _by_arm(results: pd.DataFrame, metric: str, split: str | None = None) -> dict[str, dict[int, float]]:
+    chosen = results[(results.metric == metric) & (results.split == split if split else results.split.isna())]
+    return {
+        str(arm): dict(zip(rows.seed.astype(int), rows.value.astype(float), strict=True))
+        for arm, rows in chosen.groupby("arm", sort=False)
+    }

@@ -1,0 +1,99 @@
+"""Runs all units of a study that have not finished, one after another."""
+
+import errno
+import logging
+import traceback
+
+from rich.console import Console
+
+from cnnjax.config import Config, DataConfig
+from cnnjax.data.dataset import Dataset, load_dataset
+from cnnjax.study.files import write_json
+from cnnjax.study.progress import StudyProgress
+from cnnjax.study.run import run_unit
+from cnnjax.study.workdir import Study, Unit, read_status
+from cnnjax.train.assembly import Compiled
+from cnnjax.train.interruption import Interruption
+from cnnjax.train.loop import Diverged
+from cnnjax.train.setup import check_request
+
+log = logging.getLogger(__name__)
+
+# A run that diverged would diverge again: it is a function of its config and seed.
+_ENDED = ("finished", "diverged")
+
+
+class DiskFull(Exception):
+    """There is no room left to write to."""
+
+
+def load_datasets(study: Study) -> dict[DataConfig, Dataset]:
+    """The data of all arms, and the check of every arm's config against it, before anything is written.
+
+    Raises:
+      RequestError: for data that is not there, or a config that cannot be run on it.
+    """
+    datasets: dict[DataConfig, Dataset] = {}
+    for config in study.experiment.arms.values():
+        if config.data not in datasets:
+            datasets[config.data] = load_dataset(config.data)
+        check_request(config, datasets[config.data].summary)
+    return datasets
+
+
+def unfinished(study: Study) -> list[Unit]:
+    """The runs that are still to do."""
+    return [unit for unit in study.units if read_status(unit).get("state") not in _ENDED]
+
+
+def run_study(
+    study: Study, units: list[Unit], datasets: dict[DataConfig, Dataset], console: Console, interruption: Interruption
+) -> None:
+    """Runs the units. One that fails or diverges is marked so in its status, and the others go on.
+
+    Raises:
+      DiskFull: when there is no room to write to; runs that are done stay done.
+      Stopped: after a signal.
+    """
+    compiled = Compiled()
+    with StudyProgress(console, units) as progress:
+        for unit in units:
+            interruption.check()
+            config = study.experiment.arms[unit.arm]
+            progress.begin(unit)
+            progress.end(_outcome(unit, config, datasets[config.data], compiled, progress, interruption))
+
+
+def _outcome(
+    unit: Unit,
+    config: Config,
+    dataset: Dataset,
+    compiled: Compiled,
+    progress: StudyProgress,
+    interruption: Interruption,
+) -> str:
+    try:
+        run_unit(unit, config, dataset, compiled, progress.advance, interruption)
+    except Diverged as error:
+        write_json(unit.folder / "status.json", {"state": "diverged", "error": str(error)})
+        return "diverged"
+    except Exception as error:
+        if is_disk_full(error):
+            raise DiskFull(f"the disk is full: {unit.folder} cannot be written; free some room and run again") from error
+        log.debug("%s", traceback.format_exc())
+        reason = f"{type(error).__name__}: {error}".splitlines()[0]
+        where = traceback.extract_tb(error.__traceback__)[-1]
+        failed = {"state": "failed", "error": reason, "where": f"{where.filename}:{where.lineno}"}
+        write_json(unit.folder / "status.json", failed)
+        return f"failed ({reason})"
+    return "finished"
+
+
+def is_disk_full(error: BaseException | None) -> bool:
+    """Whether an exception, or one that it came from, says that no room is left."""
+    while error is not None:
+        full = isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)
+        if full or "No space left" in str(error) or "Disk quota exceeded" in str(error):
+            return True
+        error = error.__cause__ or error.__context__
+    return False
