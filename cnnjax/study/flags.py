@@ -1,19 +1,33 @@
 """Reading the command line: absl's flags, and `--config.SECTION.FIELD=VALUE` for every field of the config."""
 
-import sys
 from collections.abc import Sequence
 
 from absl import flags
 
 from cnnjax.config import RequestError, check_path, nearest
+from cnnjax.study.command import MODES
 
 _PREFIX = "--config."
 
 
+def define() -> flags.FlagValues:
+    """The flags of `launch.py`, not yet set."""
+    values = flags.FlagValues()
+    common = {"flag_values": values}
+    change = "The experiment's file; --config.SECTION.FIELD=VALUE changes any field of its config."
+    flags.DEFINE_string("config", "", change, **common)
+    flags.DEFINE_string("workdir", "", "The study's folder: new, or one to go on with.", **common)
+    flags.DEFINE_list("arms", None, "Names of the arms wanted; all of the experiment's when not given.", **common)
+    seeds = "How many seeds; the config's study.seeds when not given."
+    flags.DEFINE_integer("seeds", None, seeds, lower_bound=1, **common)
+    mode = "Train what is not finished and report; or print the networks' tables; or make the report anew."
+    flags.DEFINE_enum("mode", "run", list(MODES), mode, **common)
+    flags.DEFINE_bool("help", False, "Prints this.", **common)
+    return values
+
+
 def parse(known: flags.FlagValues, arguments: Sequence[str]) -> dict[str, str]:
     """Sets absl's flags from the arguments and returns the changed fields by path.
-
-    `--help` prints the flags and ends the process.
 
     Args:
       known: the flags that are defined.
@@ -22,10 +36,9 @@ def parse(known: flags.FlagValues, arguments: Sequence[str]) -> dict[str, str]:
     Raises:
       RequestError: for a wrong flag, field or value, or an argument that is no flag.
     """
-    program, *rest = arguments
     changes: dict[str, str] = {}
-    others = [program]
-    position = iter(rest)
+    others = list(arguments[:1])
+    position = iter(arguments[1:])
     for argument in position:
         name, equals, value = argument.partition("=")
         name = f"-{name}" if name.startswith("-config.") else name
@@ -41,17 +54,10 @@ def parse(known: flags.FlagValues, arguments: Sequence[str]) -> dict[str, str]:
     try:
         left = known(others)
     except flags.UnrecognizedFlagError as error:
-        raise RequestError(f"--{error.flagname}: no such flag; {nearest(error.flagname, _own(known, program))}") from None
+        raise RequestError(f"--{error.flagname}: no such flag; {nearest(error.flagname, list(known))}") from None
     except flags.Error as error:
         raise RequestError(f"--{str(error).removeprefix('flag ').removeprefix('--')}") from None
     if len(left) > 1:
         raise RequestError(f"{left[1]!r}: not a flag; flags read --NAME=VALUE")
-    if "help" in known and known["help"].value:
-        print(sys.modules["__main__"].__doc__)
-        print(known.main_module_help())
-        sys.exit(0)
     return changes
 
-
-def _own(known: flags.FlagValues, program: str) -> list[str]:
-    return [flag.name for flag in known.get_flags_for_module(program)] or ["config", "workdir", "arms", "seeds", "mode"]

@@ -1,10 +1,13 @@
 """A run's metrics on disk: JSON lines, and the same numbers as TensorBoard events."""
 
 import json
+import time
 from typing import Any
 
 from etils import epath
-from tensorboardX import SummaryWriter
+from tensorboardX.proto.event_pb2 import Event
+from tensorboardX.record_writer import RecordWriter
+from tensorboardX.summary import scalar
 
 from cnnjax.study.files import write_text
 
@@ -29,24 +32,31 @@ class MetricsFile:
         write_text(self._path, "".join(json.dumps(row) + "\n" for row in kept))
         for events in folder.glob("events.out.tfevents.*"):
             events.unlink()
-        self._writer = SummaryWriter(str(folder), flush_secs=10)
+        # Records are written here and now: the package's own writer has a thread, whose errors nobody would see.
+        self._events = RecordWriter(str(folder / f"events.out.tfevents.{int(time.time()):010d}.cnnjax"))
+        self._write(Event(wall_time=time.time(), file_version="brain.Event:2"))
         for row in kept:
-            self._event(row)
+            self._add_event(row)
 
     def append(self, row: Row) -> None:
         """Adds a row: `step`, `epoch`, `split`, and metrics. It is with the operating system when this returns."""
         with self._path.open("a") as file:
             file.write(json.dumps(row) + "\n")
-        self._event(row)
+        self._add_event(row)
 
-    def _event(self, row: Row) -> None:
+    def _add_event(self, row: Row) -> None:
         for name, value in row.items():
             if name not in _NOT_METRICS:
-                self._writer.add_scalar(f"{name}/{row['split']}", value, row["step"])
+                summary = scalar(f"{name}/{row['split']}", value)
+                self._write(Event(wall_time=time.time(), step=row["step"], summary=summary))
+
+    def _write(self, event: Event) -> None:
+        self._events.write(event.SerializeToString())
+        self._events.flush()
 
     def close(self) -> None:
-        """Writes what TensorBoard's events still hold back."""
-        self._writer.close()
+        """Closes the events; the rows are written already."""
+        self._events.close()
 
 
 def read_rows(folder: epath.Path) -> list[Row]:

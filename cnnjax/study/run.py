@@ -1,5 +1,6 @@
 """One run of a study, from its config to its finished status, going on from where it was."""
 
+import contextlib
 import dataclasses
 import time
 from collections.abc import Callable
@@ -55,11 +56,8 @@ def run_unit(
         checkpoints = Checkpoints(unit.folder / "checkpoints")
         saved = checkpoints.newest(_items(assembly.state, assembly))
     metrics = MetricsFile(unit.folder, saved.step if saved else 0)
-    try:
+    with contextlib.closing(metrics), contextlib.closing(checkpoints):
         finished = _train(unit, config, assembly, preparation, saved, checkpoints, metrics, on_progress, interruption)
-    finally:
-        metrics.close()
-        checkpoints.close()
     write_json(unit.folder / "status.json", finished)
 
 

@@ -84,11 +84,17 @@ def run_interruptibly(work: Callable[[Interruption], int]) -> int:
             outcome.append(error)
         arrived.put(0)
 
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda number, frame: arrived.put(number))
+    before = {
+        number: signal.signal(number, lambda number, frame: arrived.put(number))
+        for number in (signal.SIGTERM, signal.SIGINT)
+    }
     threading.Thread(target=body, daemon=True).start()
-    while number := arrived.get():
-        interruption.receive(number)
+    try:
+        while number := arrived.get():
+            interruption.receive(number)
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
     result = outcome[0]
     if isinstance(result, Stopped):
         leave(interruption.signal)

@@ -45,9 +45,11 @@ def build_model(config: ModelConfig, summary: DataSummary, axis_name: str | None
       RequestError: for an unknown network or field, or one that the data's images are too small for.
     """
     fields = {k: v for k, v in dataclasses.asdict(config).items() if k != "name" and v is not None}
-    model = build(config.name, num_classes=summary.num_classes, axis_name=axis_name, **fields)
     try:
+        model = build(config.name, num_classes=summary.num_classes, axis_name=axis_name, **fields)
         abstract_variables(model, summary)
+    except RequestError as error:
+        raise RequestError(f"config.model: {error}") from None
     except ValueError as error:
         raise RequestError(f"config.model: {config.name} does not take images of {summary.shape}: {error}") from None
     return model

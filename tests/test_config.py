@@ -1,0 +1,207 @@
+"""What can be asked for, and what is said when it cannot."""
+
+import dataclasses
+import json
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from cnnjax.config import (
+    Config,
+    FilterRule,
+    ModelConfig,
+    OptimConfig,
+    RequestError,
+    check_path,
+    choose,
+    field_paths,
+    flatten,
+    from_dict,
+    nearest,
+    override,
+    to_dict,
+)
+
+OPEN_SHARE = st.floats(0, 1, exclude_min=True, exclude_max=True)
+CHANGES = st.fixed_dictionaries(
+    {},
+    optional={
+        "model.name": st.sampled_from(["convnet", "lenet5", "logistic"]),
+        "model.width": st.integers(1, 512) | st.none(),
+        "model.dropout": st.floats(0, 0.9) | st.none(),
+        "data.validation": OPEN_SHARE,
+        "data.augment": st.lists(st.sampled_from(["shift", "flip"]), max_size=2),
+        "filters": st.just((FilterRule("stage.*", "gaussian", "frozen"), FilterRule("head/.*"))),
+        "optim.lr": st.floats(1e-9, 1e3),
+        "optim.nesterov": st.booleans(),
+        "optim.step_at": st.lists(OPEN_SHARE, min_size=1, max_size=4),
+        "train.epochs": st.floats(1e-3, 1e4),
+        "study.seeds": st.integers(1, 100),
+    },
+)
+
+
+@settings(deadline=None, max_examples=25, derandomize=True)
+@given(CHANGES)
+def test_config_survives_json(changes: dict[str, Any]) -> None:
+    config = override(Config(), changes)
+    assert from_dict(json.loads(json.dumps(to_dict(config)))) == config
+
+
+@settings(deadline=None, max_examples=25, derandomize=True)
+@given(CHANGES)
+def test_override_changes_the_named_fields_alone(changes: dict[str, Any]) -> None:
+    before, after = flatten(to_dict(Config())), flatten(to_dict(override(Config(), changes)))
+    assert {path: after[path] for path in after if path not in changes} == {
+        path: before[path] for path in before if path not in changes
+    }
+    for path in changes.keys() - {"filters"}:
+        assert after[path] == changes[path]
+
+
+@pytest.mark.parametrize(
+    ("path", "text", "value"),
+    [
+        ("optim.lr", "0.25", 0.25),
+        ("optim.lr", "1e-3", 0.001),
+        ("optim.nesterov", "true", True),
+        ("optim.step_at", "0.25, 0.5", (0.25, 0.5)),
+        ("data.augment", "flip,shift", ("flip", "shift")),
+        ("data.augment", "", ()),
+        ("study.seeds", "3", 3),
+        ("model.width", "none", None),
+        ("model.norm", "batch", "batch"),
+        ("study.baseline", "none", "none"),
+    ],
+)
+def test_text_of_a_flag_becomes_a_typed_value(path: str, text: str, value: Any) -> None:
+    section, field = path.split(".")
+    start = override(Config(), {"model.width": 8})
+    found = getattr(getattr(override(start, {path: text}), section), field)
+    assert found == value
+    assert type(found) is type(value)
+
+
+@pytest.mark.parametrize("field", ["pool", "norm"])
+def test_the_layer_called_none_can_be_asked_for(field: str) -> None:
+    config = override(Config(), {f"model.{field}": "none"})
+    assert getattr(config.model, field) == "none"
+
+
+def test_a_section_is_replaced_whole_and_then_its_fields() -> None:
+    start = Config(model=ModelConfig(name="convnet", width=8, depth=3))
+    config = override(start, {"model": ModelConfig(name="lenet5"), "model.pool": "average"})
+    assert config.model == ModelConfig(name="lenet5", pool="average")
+    assert config.optim == start.optim
+
+
+def test_override_leaves_its_argument_alone() -> None:
+    start = Config()
+    override(start, {"optim.lr": 0.7, "data.augment": "flip"})
+    assert start == Config()
+
+
+def test_config_is_frozen() -> None:
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        Config().optim.lr = 1.0  # type: ignore[misc]
+
+
+def test_text_of_a_filter_plan() -> None:
+    text = "stage1/.*=gaussian,frozen; (?!stage1).*(?=l)=init , trained ;"
+    assert override(Config(), {"filters": text}).filters == (
+        FilterRule("stage1/.*", "gaussian", "frozen"),
+        FilterRule("(?!stage1).*(?=l)", "init", "trained"),
+    )
+
+
+@pytest.mark.parametrize("text", ["stage1", "=gaussian,frozen", ".*=gaussian", ".*=,frozen", ".*=gaussian,"])
+def test_malformed_filter_rule_is_quoted(text: str) -> None:
+    with pytest.raises(RequestError, match="PATTERN=SOURCE,STATE") as caught:
+        override(Config(), {"filters": f"head/.*=init,trained;{text}"})
+    assert repr(text) in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "says"),
+    [
+        ("optim.lr", 0, "greater than 0"),
+        ("optim.lr", "nan", "finite"),
+        ("optim.lr", float("inf"), "finite"),
+        ("optim.lr", "fast", "valid number"),
+        ("optim.momentum", 1.0, "less than 1"),
+        ("optim.name", "sgdd", "'sgd', 'adam' or 'adamw'"),
+        ("optim.nesterov", "perhaps", "boolean"),
+        ("optim.step_at", "", "at least 1"),
+        ("optim.step_at", "0.5,2", "less than 1"),
+        ("optim.warmup", -0.1, "greater than or equal to 0"),
+        ("model.width", "2.5", "integer"),
+        ("model.depth", 0, "greater than 0"),
+        ("model.dropout", 1, "less than 1"),
+        ("data.augment", "shift,rotate", "'shift' or 'flip'"),
+        ("data.validation", 0, "greater than 0"),
+        ("train.batch_size", None, "integer"),
+        ("study.seeds", 0, "greater than 0"),
+        ("filters", ".*=gaussian,melted", "'trained' or 'frozen'"),
+    ],
+)
+def test_wrong_value_is_refused_in_one_line(path: str, value: Any, says: str) -> None:
+    with pytest.raises(RequestError) as caught:
+        override(Config(), {path: value})
+    message = str(caught.value)
+    assert message.startswith(f"config.{path}")
+    assert says in message
+    assert "\n" not in message
+
+
+@pytest.mark.parametrize(
+    ("path", "says"),
+    [
+        ("optim.lrr", "config.optim.lrr: no such field; did you mean 'lr'?"),
+        ("modle.width", "config.modle: no such field; did you mean 'model'?"),
+        ("lr", "config.lr: no such field; did you mean 'config.optim.lr'?"),
+        ("optim.lr.value", "config.optim.lr is a field and has no parts"),
+        ("study.zzz", "config.study.zzz: no such field; there are: baseline, seeds"),
+        ("study", "config.study: a section, not a field; its fields are: seeds, baseline"),
+    ],
+)
+def test_wrong_path_is_answered_with_the_right_one(path: str, says: str) -> None:
+    with pytest.raises(RequestError) as caught:
+        check_path(path)
+    assert says in str(caught.value)
+
+
+def test_a_section_does_not_take_anothers_fields() -> None:
+    with pytest.raises(RequestError, match=r"config\.model\.\w+: no such field"):
+        override(Config(), {"model": OptimConfig()})
+
+
+def test_unknown_field_in_a_stored_config() -> None:
+    values = to_dict(Config())
+    values["optim"]["learning_rate"] = 0.1
+    with pytest.raises(RequestError, match=r"^config\.optim\.learning_rate: no such field$"):
+        from_dict(values)
+
+
+def test_every_field_has_a_path() -> None:
+    sections = (f for f in dataclasses.fields(Config) if f.name != "filters")
+    inside = {f"{s.name}.{f.name}" for s in sections for f in dataclasses.fields(s.default)}  # type: ignore[arg-type]
+    assert set(field_paths()) == inside | {"filters"}
+    assert [check_path(path) for path in field_paths()] == field_paths()
+
+
+def test_flatten_keeps_lists_whole() -> None:
+    assert flatten({"a": {"b": {"c": 1}, "d": [{"e": 2}]}, "f": None}) == {"a.b.c": 1, "a.d": [{"e": 2}], "f": None}
+
+
+def test_nearest_name_or_all_of_them() -> None:
+    assert nearest("resnet5", ["resnet50", "lenet5"]) == "did you mean 'resnet50'?"
+    assert nearest("qqq", ["b", "a"]) == "there are: a, b"
+
+
+def test_choose_returns_the_entry_or_names_the_nearest() -> None:
+    table = {"max": 1, "average": 2}
+    assert choose(table, "average", "pool") == 2
+    with pytest.raises(RequestError, match="^unknown pool 'averge'; did you mean 'average'\\?$"):
+        choose(table, "averge", "pool")

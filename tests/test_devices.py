@@ -1,0 +1,92 @@
+"""Eight host devices do what one does, to rounding, and read each other's checkpoints."""
+
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+import pytest
+
+import cnnjax
+from tests.launching import ROOT, command, environment, launch
+from tests.test_resume import wait_for
+
+FLAGS = ("--arms=frozen", "--config.train.epochs=2", "--config.optim.lr=0.01")
+RUN = Path("runs") / "frozen" / "seed0"
+
+
+def variables(workdir: Path) -> dict[str, Any]:
+    """Of the run's best evaluation."""
+    return cnnjax.load(workdir / RUN).variables
+
+
+def assert_close(left: Any, right: Any) -> None:
+    """Equal to the rounding of float32 over the steps of a run."""
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=2e-3, atol=2e-5), left, right)
+
+
+@pytest.fixture(scope="module")
+def on_one(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    """The run on one device."""
+    workdir = tmp_path_factory.mktemp("one") / "study"
+    finished = launch(workdir, *FLAGS)
+    assert finished.returncode == 0, finished.stderr
+    return variables(workdir)
+
+
+def test_eight_devices_equal_one(tmp_path: Path, on_one: dict[str, Any]) -> None:
+    finished = launch(tmp_path / "study", *FLAGS, devices=8)
+    assert finished.returncode == 0, finished.stderr
+    assert_close(variables(tmp_path / "study"), on_one)
+
+
+@pytest.mark.parametrize(("first", "second"), [(8, 1), (1, 8)])
+def test_checkpoint_crosses_devices(first: int, second: int, tmp_path: Path, on_one: dict[str, Any]) -> None:
+    workdir = tmp_path / "study"
+    begun = subprocess.Popen(
+        command(workdir, *FLAGS), cwd=ROOT, env=environment(first), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    checkpoints = workdir / RUN / "checkpoints"
+    wait_for(lambda _: any(path.name.isdigit() for path in checkpoints.glob("*")), workdir, begun)
+    begun.kill()
+    begun.communicate()
+    finished = launch(workdir, *FLAGS, devices=second)
+    assert finished.returncode == 0, finished.stderr
+    assert_close(variables(workdir), on_one)
+
+
+SHARDS_AGREE = """
+import dataclasses, jax, numpy as np
+from cnnjax.data.dataset import load_dataset
+from cnnjax.study.experiment import read_experiment
+from cnnjax.train.assembly import Compiled, assemble
+from cnnjax.train.interruption import Interruption
+
+assert jax.device_count() == 8
+config = read_experiment("tests/tiny_experiment.py", {}, ["frozen"]).arms["frozen"]
+run = assemble(config, load_dataset(config.data), 0, Compiled(), Interruption())
+state = run.program.train(run.state, run.inputs.frozen, run.inputs.train, run.inputs.keys, 50)
+leaves = jax.tree.leaves(state)
+for leaf in leaves:
+    shards = [np.asarray(shard.data) for shard in leaf.addressable_shards]
+    assert len(shards) == 8 and all((shard == shards[0]).all() for shard in shards), leaf
+print(len(leaves), "leaves agree at step", int(state.step))
+"""
+
+
+def test_all_shards_agree_exactly() -> None:
+    ran = subprocess.run(
+        [sys.executable, "-c", SHARDS_AGREE], cwd=ROOT, env=environment(8), capture_output=True, text=True
+    )
+    assert ran.returncode == 0, ran.stderr
+    assert "leaves agree at step 50" in ran.stdout
+
+
+def test_batch_that_devices_do_not_divide(tmp_path: Path) -> None:
+    ran = launch(tmp_path / "study", "--config.train.batch_size=20", devices=8)
+    assert ran.returncode == 2
+    wanted = "config.train.batch_size: 8 devices do not divide a batch of 20; 16 or 24 would do"
+    assert ran.stderr.strip() == wanted
+    assert not (tmp_path / "study").exists()

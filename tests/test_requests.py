@@ -1,0 +1,142 @@
+"""A wrong request is answered by one line and status 2, and nothing is written."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from cnnjax.config import Config
+from cnnjax.study.command import OK
+from cnnjax.train.assembly import assemble
+from launch import main
+from tests.launching import EXPERIMENT, ROOT, launch
+
+WRONG = {
+    "flag": (["--sedes=2"], "--sedes: no such flag; did you mean 'seeds'?"),
+    "flag_value": (["--seeds=0"], "--seeds=0: 0 is not a positive integer"),
+    "mode": (["--mode=rn"], "--mode=rn: value should be one of <run|describe|report>"),
+    "stray_argument": (["learned"], "'learned': not a flag; flags read --NAME=VALUE"),
+    "field": (["--config.optim.lrr=0.1"], "config.optim.lrr: no such field; did you mean 'lr'?"),
+    "section": (["--config.optim=sgd"], "config.optim: a section, not a field; its fields are: name, lr,"),
+    "type": (["--config.train.batch_size=many"], "config.train.batch_size: should be a valid integer"),
+    "range": (["--config.optim.lr=-1"], "config.optim.lr: should be greater than 0; given '-1'"),
+    "choice": (["--config.optim.name=sdg"], "config.optim.name: should be 'sgd', 'adam' or 'adamw'; given 'sdg'"),
+    "data": (["--config.data.name=digits_8x9"], "config.data.name: unknown data set 'digits_8x9'; did you mean"),
+    "unprepared_data": (["--config.data.name=cifar10"], "config.data.name: cifar10 is not prepared in"),
+    "model": (["--config.model.name=convnt"], "config.model: unknown model 'convnt'; did you mean 'convnet'?"),
+    "model_field": (["--config.model.name=lenet5"], "config.model: model lenet5 has no field 'width'; there are:"),
+    "arm": (["--arms=lerned"], "--arms: unknown arm 'lerned'; did you mean 'learned'?"),
+    "baseline": (["--config.study.baseline=frzen"], "config.study.baseline: unknown arm 'frzen'; did you mean 'frozen'?"),
+    "plan": (["--config.filters=head=init,trained", "--arms=learned"], "config.filters: 'head' matches none of"),
+    "source": (["--config.filters=.*=gausian,trained", "--arms=learned"], "unknown source of filters 'gausian'"),
+    "batch": (["--config.train.batch_size=5000"], "config.train.batch_size: 5000 is more than the 1258 training"),
+}
+
+
+@pytest.mark.parametrize("name", WRONG)
+def test_wrong_request(name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    flags, line = WRONG[name]
+    assert ask(tmp_path / "study", *flags) == 2
+    said = capsys.readouterr().err
+    assert line in said and len(said.strip().splitlines()) == 1
+    assert not (tmp_path / "study").exists()
+
+
+def ask(workdir: Path, *flags: str, config: str = EXPERIMENT) -> int:
+    """`launch.py` in this process."""
+    return main(["launch.py", f"--config={ROOT / config}", f"--workdir={workdir}", *flags])
+
+
+def test_missing_experiment_gives_the_nearest(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert ask(tmp_path / "study", config="experiments/random_filter.py") == 2
+    said = capsys.readouterr().err
+    assert "there is no file" in said and "experiments/random_filters.py'?" in said
+
+
+def test_foreign_and_unreadable_workdirs(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "thesis.tex").write_text("precious")
+    assert ask(tmp_path) == 2
+    assert "is not empty and holds no study (thesis.tex, ...)" in capsys.readouterr().err
+    assert [path.name for path in tmp_path.iterdir()] == ["thesis.tex"]
+    assert ask(tmp_path / "thesis.tex") == 2
+    assert "is a file; give a folder" in capsys.readouterr().err
+    broken = tmp_path / "broken"
+    broken.mkdir()
+    (broken / "study.json").write_text("{")
+    assert ask(broken) == 2
+    assert "study.json is not what cnnjax wrote" in capsys.readouterr().err
+    assert (broken / "study.json").read_text() == "{"
+
+
+def test_workdir_of_another_config_says_what_differs(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    workdir, flags = tmp_path / "study", ("--arms=frozen", "--config.train.epochs=1")
+    assert ask(workdir, *flags) == OK
+    before = (workdir / "study.json").read_text()
+    assert ask(workdir, *flags, "--config.optim.lr=0.3") == 2
+    assert "(arm frozen: optim.lr was 0.05 and is now 0.3)" in capsys.readouterr().err
+    assert (workdir / "study.json").read_text() == before
+    assert ask(workdir, "--mode=report") == OK
+    assert "frozen" in capsys.readouterr().out
+
+
+def test_describe_prints_the_table(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert ask(tmp_path / "study", "--mode=describe") == OK
+    said = capsys.readouterr().out
+    assert "stage1" in said and "receptive field" in said and "total" in said
+    assert not (tmp_path / "study").exists()
+
+
+def test_diverged_run_is_named_and_the_rest_go_on(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    experiment = tmp_path / "diverging.py"
+    experiment.write_text(
+        '"""Does it diverge?"""\n'
+        "from tests.tiny_experiment import arms as both, get_config\n"
+        "def arms():\n"
+        "    return {'wild': {'optim.lr': 1e30, 'model.norm': 'none'}, 'tame': both()['frozen']}\n"
+    )
+    workdir = tmp_path / "study"
+    assert ask(workdir, "--config.train.epochs=1", config=str(experiment)) == 1
+    assert "wild seed 0 diverged: the loss was" in capsys.readouterr().out
+    assert state_of(workdir, "wild") == "diverged" and state_of(workdir, "tame") == "finished"
+    assert "wild seed 0 diverged" in (workdir / "report.html").read_text()
+
+
+def test_failed_run_is_named_and_the_rest_go_on(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail_in_learned(config: Config, *arguments: Any) -> Any:
+        if config.filters[0].pattern == ".*":
+            raise MemoryError("no room for the network")
+        return assemble(config, *arguments)
+
+    monkeypatch.setattr("cnnjax.study.run.assemble", fail_in_learned)
+    workdir = tmp_path / "study"
+    assert ask(workdir, "--config.train.epochs=1") == 1
+    assert "learned seed 0 failed: MemoryError: no room for the network" in capsys.readouterr().out
+    assert state_of(workdir, "learned") == "failed" and state_of(workdir, "frozen") == "finished"
+    monkeypatch.undo()
+    assert ask(workdir, "--config.train.epochs=1") == OK
+    assert state_of(workdir, "learned") == "finished"
+
+
+def state_of(workdir: Path, arm: str) -> str:
+    """What the status of the arm's first run says."""
+    return json.loads((workdir / "runs" / arm / "seed0" / "status.json").read_text())["state"]
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs Linux's /dev/full")
+def test_full_disk_is_one_line_and_what_is_done_stays(tmp_path: Path) -> None:
+    workdir = tmp_path / "study"
+    flags = ("--config.train.epochs=1",)
+    assert ask(workdir, "--arms=frozen", *flags) == OK
+    results = (workdir / "results.csv").read_text()
+    folder = workdir / "runs" / "learned" / "seed0"
+    folder.mkdir(parents=True)
+    (folder / ".status.json.partial").symlink_to("/dev/full")
+    ran = launch(workdir, *flags)
+    assert ran.returncode == 1
+    assert len(ran.stderr.strip().splitlines()) == 1 and "the disk is full" in ran.stderr
+    assert (workdir / "results.csv").read_text() == results
+    (folder / ".status.json.partial").unlink()
+    assert launch(workdir, *flags).returncode == 0
