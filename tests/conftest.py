@@ -1,4 +1,4 @@
-"""What the tests share: data sets prepared in a folder of the session, and one small study that has finished."""
+"""What the tests share: data sets in a folder of the session, and one small study that has finished."""
 
 import os
 import shutil
@@ -7,11 +7,14 @@ import tempfile
 # TFDS reads this when it is imported: nothing is written into the user's own data folder.
 os.environ["TFDS_DATA_DIR"] = tempfile.mkdtemp(prefix="cnnjax-tests-")
 
+import numpy as np
 import pytest
 import tensorflow_datasets as tfds
 
-from cnnjax.config import DataConfig
-from cnnjax.data.dataset import Dataset, load_dataset
+from cnnjax.config import Config, DataConfig, ModelConfig, OptimConfig, TrainConfig
+from cnnjax.data.dataset import Dataset, DataSummary, Split, load_dataset
+from cnnjax.train.assembly import Assembly, Compiled, assemble
+from cnnjax.train.interruption import Interruption
 
 
 def pytest_unconfigure() -> None:
@@ -21,10 +24,37 @@ def pytest_unconfigure() -> None:
 @pytest.fixture(scope="session", autouse=True)
 def data_dir() -> str:
     """The folder of the session's data sets, where TFDS looks too."""
-    assert tfds.core.constants.DATA_DIR == os.environ["TFDS_DATA_DIR"]
-    return os.environ["TFDS_DATA_DIR"]
+    folder = os.environ["TFDS_DATA_DIR"]
+    assert folder == tfds.core.constants.DATA_DIR
+    return folder
 
 
 @pytest.fixture(scope="session")
 def digits(data_dir: str) -> Dataset:
     return load_dataset(DataConfig(name="digits_8x8", dir=data_dir))
+
+
+@pytest.fixture(scope="session")
+def toy() -> Dataset:
+    """Three classes of 6 x 6 images that differ in brightness: 50, 21 and 13 examples."""
+    rng = np.random.default_rng(0)
+    sizes = {"train": 50, "validation": 21, "test": 13}
+
+    def split(size: int) -> Split:
+        labels = rng.integers(0, 3, size).astype(np.int32)
+        images = rng.integers(0, 120, (size, 6, 6, 1)) + 60 * labels[:, None, None, None]
+        return Split(images.astype(np.uint8), labels)
+
+    summary = DataSummary("toy", (6, 6, 1), 3, (120.0,), (60.0,), sizes)
+    return Dataset(summary, *(split(size) for size in sizes.values()))
+
+
+@pytest.fixture(scope="session")
+def linear(toy: Dataset) -> Assembly:
+    """Logistic regression on `toy`: 13 steps of 8, six to an epoch, evaluated after 6, 12 and 13."""
+    config = Config(
+        model=ModelConfig(name="logistic"),
+        optim=OptimConfig(name="sgd", lr=0.1, momentum=0.9, weight_decay=0.01, schedule="cosine"),
+        train=TrainConfig(epochs=13 / 6, batch_size=8, eval_batch_size=8, save_every=1e9),
+    )
+    return assemble(config, toy, 0, Compiled(), Interruption())

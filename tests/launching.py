@@ -24,14 +24,23 @@ def command(workdir: Path, *flags: str, config: str = EXPERIMENT) -> list[str]:
 def launch(workdir: Path, *flags: str, devices: int = 1, config: str = EXPERIMENT) -> subprocess.CompletedProcess[str]:
     """Runs a study to its end on so many host devices."""
     return subprocess.run(
-        command(workdir, *flags, config=config), cwd=ROOT, env=environment(devices), capture_output=True, text=True
+        command(workdir, *flags, config=config),
+        cwd=ROOT,
+        env=environment(devices),
+        capture_output=True,
+        text=True,
     )
 
 
 def start(workdir: Path, *flags: str) -> subprocess.Popen[str]:
     """Starts a study and does not wait."""
     return subprocess.Popen(
-        command(workdir, *flags), cwd=ROOT, env=environment(1), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        command(workdir, *flags),
+        cwd=ROOT,
+        env=environment(1),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
     )
 
 
@@ -59,5 +68,3 @@ def saved_state(folder: Path) -> str:
     """The digest of the optimiser's state and all else that the last checkpoint goes on from, as Orbax wrote it."""
     newest = max((folder / "checkpoints").glob("[0-9]*"), key=lambda path: int(path.name))
     return json.loads((newest / "progress" / "metadata").read_text())["digests"]["state"]
-
-

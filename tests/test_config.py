@@ -192,7 +192,11 @@ def test_every_field_has_a_path() -> None:
 
 
 def test_flatten_keeps_lists_whole() -> None:
-    assert flatten({"a": {"b": {"c": 1}, "d": [{"e": 2}]}, "f": None}) == {"a.b.c": 1, "a.d": [{"e": 2}], "f": None}
+    assert flatten({"a": {"b": {"c": 1}, "d": [{"e": 2}]}, "f": None}) == {
+        "a.b.c": 1,
+        "a.d": [{"e": 2}],
+        "f": None,
+    }
 
 
 def test_nearest_name_or_all_of_them() -> None:
@@ -203,5 +207,5 @@ def test_nearest_name_or_all_of_them() -> None:
 def test_choose_returns_the_entry_or_names_the_nearest() -> None:
     table = {"max": 1, "average": 2}
     assert choose(table, "average", "pool") == 2
-    with pytest.raises(RequestError, match="^unknown pool 'averge'; did you mean 'average'\\?$"):
+    with pytest.raises(RequestError, match=r"^unknown pool 'averge'; did you mean 'average'\?$"):
         choose(table, "averge", "pool")

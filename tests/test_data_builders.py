@@ -94,7 +94,10 @@ def test_mnist1d_is_what_its_package_makes(tmp_path: Path, monkeypatch: pytest.M
     assert (training.total(), test.total()) == (4000, 1000)
     assert Counter(dataset.test.labels.tolist()) == test
     assert Counter(dataset.validation.labels.tolist()) == {label: round(0.1 * n) for label, n in training.items()}
-    for splits, x, y in (((dataset.train, dataset.validation), "x", "y"), ((dataset.test,), "x_test", "y_test")):
+    for splits, x, y in (
+        ((dataset.train, dataset.validation), "x", "y"),
+        ((dataset.test,), "x_test", "y_test"),
+    ):
         images, labels = (np.concatenate([getattr(s, part) for s in splits]) for part in ("images", "labels"))
         assert images.dtype == np.float32
         assert examples(images, labels) == examples(made[0][x].astype(np.float32), made[0][y])

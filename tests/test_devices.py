@@ -46,7 +46,12 @@ def test_eight_devices_equal_one(tmp_path: Path, on_one: dict[str, Any]) -> None
 def test_checkpoint_crosses_devices(first: int, second: int, tmp_path: Path, on_one: dict[str, Any]) -> None:
     workdir = tmp_path / "study"
     begun = subprocess.Popen(
-        command(workdir, *FLAGS), cwd=ROOT, env=environment(first), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        command(workdir, *FLAGS),
+        cwd=ROOT,
+        env=environment(first),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
     )
     checkpoints = workdir / RUN / "checkpoints"
     wait_for(lambda _: any(path.name.isdigit() for path in checkpoints.glob("*")), workdir, begun)

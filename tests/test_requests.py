@@ -21,16 +21,40 @@ WRONG = {
     "section": (["--config.optim=sgd"], "config.optim: a section, not a field; its fields are: name, lr,"),
     "type": (["--config.train.batch_size=many"], "config.train.batch_size: should be a valid integer"),
     "range": (["--config.optim.lr=-1"], "config.optim.lr: should be greater than 0; given '-1'"),
-    "choice": (["--config.optim.name=sdg"], "config.optim.name: should be 'sgd', 'adam' or 'adamw'; given 'sdg'"),
-    "data": (["--config.data.name=digits_8x9"], "config.data.name: unknown data set 'digits_8x9'; did you mean"),
+    "choice": (
+        ["--config.optim.name=sdg"],
+        "config.optim.name: should be 'sgd', 'adam' or 'adamw'; given 'sdg'",
+    ),
+    "data": (
+        ["--config.data.name=digits_8x9"],
+        "config.data.name: unknown data set 'digits_8x9'; did you mean",
+    ),
     "unprepared_data": (["--config.data.name=cifar10"], "config.data.name: cifar10 is not prepared in"),
-    "model": (["--config.model.name=convnt"], "config.model: unknown model 'convnt'; did you mean 'convnet'?"),
-    "model_field": (["--config.model.name=lenet5"], "config.model: model lenet5 has no field 'width'; there are:"),
+    "model": (
+        ["--config.model.name=convnt"],
+        "config.model: unknown model 'convnt'; did you mean 'convnet'?",
+    ),
+    "model_field": (
+        ["--config.model.name=lenet5"],
+        "config.model: model lenet5 has no field 'width'; there are:",
+    ),
     "arm": (["--arms=lerned"], "--arms: unknown arm 'lerned'; did you mean 'learned'?"),
-    "baseline": (["--config.study.baseline=frzen"], "config.study.baseline: unknown arm 'frzen'; did you mean 'frozen'?"),
-    "plan": (["--config.filters=head=init,trained", "--arms=learned"], "config.filters: 'head' matches none of"),
-    "source": (["--config.filters=.*=gausian,trained", "--arms=learned"], "unknown source of filters 'gausian'"),
-    "batch": (["--config.train.batch_size=5000"], "config.train.batch_size: 5000 is more than the 1258 training"),
+    "baseline": (
+        ["--config.study.baseline=frzen"],
+        "config.study.baseline: unknown arm 'frzen'; did you mean 'frozen'?",
+    ),
+    "plan": (
+        ["--config.filters=head=init,trained", "--arms=learned"],
+        "config.filters: 'head' matches none of",
+    ),
+    "source": (
+        ["--config.filters=.*=gausian,trained", "--arms=learned"],
+        "unknown source of filters 'gausian'",
+    ),
+    "batch": (
+        ["--config.train.batch_size=5000"],
+        "config.train.batch_size: 5000 is more than the 1258 training",
+    ),
 }
 
 

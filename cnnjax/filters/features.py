@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from cnnjax.data.feed import standardise
-from cnnjax.models.network import Network
+from cnnjax.models.network import Network, run_stages
 
 # Features that need more memory than this are computed anew at each step instead.
 MOST_FEATURE_BYTES = 2**30
@@ -21,7 +21,7 @@ def feature_function(model: Network, until: str, mean: tuple[float, ...], std: t
 
     @jax.jit
     def features(variables: dict[str, Any], images: jax.Array) -> jax.Array:
-        return model.apply(variables, standardise(images, mean, std), until=until)
+        return run_stages(model, variables, standardise(images, mean, std), until=until)
 
     return features
 
@@ -53,5 +53,5 @@ def compute_features(
         between()
         batch = images[first : first + batch_size]
         padded = np.pad(batch, ((0, batch_size - len(batch)), *[(0, 0)] * (images.ndim - 1)))
-        parts.append(function(variables, padded)[: len(batch)])
+        parts.append(function(variables, jnp.asarray(padded))[: len(batch)])
     return jnp.concatenate(parts)

@@ -18,6 +18,11 @@ def no_pool(x: jax.Array, window: int) -> jax.Array:
     return x
 
 
+def pool_by(pool: Callable[[jax.Array, int], jax.Array], window: int) -> Callable[[jax.Array], jax.Array]:
+    """The pool with its window set."""
+    return lambda x: pool(x, window)
+
+
 POOLS: dict[str, Callable[[jax.Array, int], jax.Array]] = {
     "max": lambda x, window: max_pool(x, window),
     "average": lambda x, window: average_pool(x, window),

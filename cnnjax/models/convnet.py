@@ -1,7 +1,5 @@
 """The small configurable network of the ablations: convolution blocks of doubling width, then a linear head."""
 
-import functools
-
 from cnnjax.config import choose
 from cnnjax.layers.activations import ACTIVATIONS
 from cnnjax.layers.blocks import ConvBlock, DropoutThen
@@ -10,7 +8,7 @@ from cnnjax.layers.dense import Dense
 from cnnjax.layers.dropout import Dropout
 from cnnjax.layers.initialisers import INITIALISERS
 from cnnjax.layers.normalisation import NORMS
-from cnnjax.layers.pooling import POOLS
+from cnnjax.layers.pooling import POOLS, pool_by
 from cnnjax.models.network import Network, Stage
 
 
@@ -43,7 +41,7 @@ def convnet(
                 conv=Conv(width * 2**i, kernel_size, padding=padding, kernel_init=kernel_init),
                 norm=make_norm(axis_name),
                 act=choose(ACTIVATIONS, act, "act"),
-                pool=functools.partial(choose(POOLS, pool, "pool"), window=pool_size),
+                pool=pool_by(choose(POOLS, pool, "pool"), pool_size),
             ),
         )
         for i in range(depth)

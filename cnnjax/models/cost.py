@@ -30,19 +30,24 @@ def inner_jaxprs(equation: core.JaxprEqn) -> Iterator[core.Jaxpr]:
                 yield item
 
 
+def shape_of(atom: Any) -> tuple[int, ...]:
+    """The shape of a variable or literal of a traced program."""
+    return tuple(atom.aval.shape)
+
+
 def _count(jaxpr: core.Jaxpr) -> int:
     total = 0
     for equation in jaxpr.eqns:
-        output = equation.outvars[0].aval
+        output = shape_of(equation.outvars[0])
         if equation.primitive.name == "dot_general":
             (contracted, _), _ = equation.params["dimension_numbers"]
-            left = equation.invars[0].aval.shape
-            total += math.prod(output.shape) * math.prod(left[axis] for axis in contracted)
+            left = shape_of(equation.invars[0])
+            total += math.prod(output) * math.prod(left[axis] for axis in contracted)
         elif equation.primitive.name in ("correlate", "conv_general_dilated"):
-            kernel = equation.invars[1].aval.shape
+            kernel = shape_of(equation.invars[1])
             layout = equation.params.get("dimension_numbers")
             features = kernel[layout.rhs_spec[0]] if layout else kernel[-1]
-            total += math.prod(output.shape) * math.prod(kernel) // features
+            total += math.prod(output) * math.prod(kernel) // features
         else:
             times = equation.params.get("length", 1) if equation.primitive.name == "scan" else 1
             total += times * sum(map(_count, inner_jaxprs(equation)))

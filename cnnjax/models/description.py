@@ -1,5 +1,6 @@
 """The table of a network: shapes, parameters, multiply-adds and receptive fields, without allocating a weight."""
 
+import functools
 import math
 
 import jax
@@ -7,8 +8,8 @@ import jax.numpy as jnp
 import pandas as pd
 
 from cnnjax.models.cost import multiply_adds
-from cnnjax.models.network import Network
-from cnnjax.models.receptive_field import receptive_field
+from cnnjax.models.network import Network, run_stages
+from cnnjax.models.receptive_field import Interval, receptive_field
 
 
 def describe(model: Network, input_shape: tuple[int, ...]) -> pd.DataFrame:
@@ -33,15 +34,9 @@ def describe(model: Network, input_shape: tuple[int, ...]) -> pd.DataFrame:
     rows = []
     previous, features = None, x
     for stage in model.stage_names:
-
-        def run(variables, x, previous=previous, stage=stage):
-            return model.apply(variables, x, after=previous, until=stage)
-
-        def from_input(variables, x, stage=stage):
-            return model.apply(variables, x, until=stage)
-
+        run = functools.partial(run_stages, model, after=previous, until=stage)
         output = jax.eval_shape(run, variables, features)
-        field = receptive_field(from_input, variables, x)
+        intervals = receptive_field(functools.partial(run_stages, model, until=stage), variables, x)
         own = jax.tree.leaves(variables["params"].get(stage, {}))
         rows.append(
             {
@@ -49,9 +44,9 @@ def describe(model: Network, input_shape: tuple[int, ...]) -> pd.DataFrame:
                 "output": output.shape[1:],
                 "parameters": sum(math.prod(leaf.shape) for leaf in own),
                 "multiply_adds": multiply_adds(run, variables, features),
-                "receptive_field": field and tuple(axis.size for axis in field),
-                "stride": field and tuple(axis.stride for axis in field),
-                "offset": field and tuple(axis.start for axis in field),
+                "receptive_field": _along_axes(intervals, "size"),
+                "stride": _along_axes(intervals, "stride"),
+                "offset": _along_axes(intervals, "start"),
             }
         )
         previous, features = stage, output
@@ -59,3 +54,7 @@ def describe(model: Network, input_shape: tuple[int, ...]) -> pd.DataFrame:
     sums = {column: table[column].sum() for column in ("parameters", "multiply_adds")}
     total = {"stage": "total", "output": features.shape[1:], **sums}
     return pd.concat([table, pd.DataFrame([total])], ignore_index=True).astype(object).where(lambda t: t.notna(), None)
+
+
+def _along_axes(intervals: tuple[Interval, ...] | None, attribute: str) -> tuple[int, ...] | None:
+    return None if intervals is None else tuple(getattr(interval, attribute) for interval in intervals)

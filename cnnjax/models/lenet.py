@@ -1,14 +1,12 @@
 """LeNet-5 (LeCun, Bottou, Bengio and Haffner 1998), in its modern form."""
 
-import functools
-
 from cnnjax.config import choose
 from cnnjax.layers.activations import ACTIVATIONS
 from cnnjax.layers.blocks import ConvBlock, DenseBlock
 from cnnjax.layers.convolution import Conv
 from cnnjax.layers.dense import Dense
 from cnnjax.layers.initialisers import INITIALISERS
-from cnnjax.layers.pooling import POOLS
+from cnnjax.layers.pooling import POOLS, pool_by
 from cnnjax.models.network import Network, Stage
 
 
@@ -21,7 +19,7 @@ def lenet5(num_classes: int, *, pool: str = "max", act: str = "relu", init: str 
     """
     kernel_init = choose(INITIALISERS, init, "init")
     detector = choose(ACTIVATIONS, act, "act")
-    halve = functools.partial(choose(POOLS, pool, "pool"), window=2)
+    halve = pool_by(choose(POOLS, pool, "pool"), 2)
 
     def conv(features: int, padding: str) -> ConvBlock:
         return ConvBlock(conv=Conv(features, 5, padding=padding, kernel_init=kernel_init), act=detector, pool=halve)

@@ -1,6 +1,8 @@
 """A network is a named sequence of stages, and can be run from any stage to any stage."""
 
 import dataclasses
+from collections.abc import Mapping
+from typing import Any, cast
 
 import jax
 from flax import linen as nn
@@ -49,3 +51,10 @@ class Network(nn.Module):
     def stage_names(self) -> tuple[str, ...]:
         """The stages' names in order."""
         return tuple(stage.name for stage in self.stages)
+
+
+def run_stages(
+    model: Network, variables: Mapping[str, Any], x: jax.Array, *, after: str | None = None, until: str | None = None
+) -> jax.Array:
+    """A network's stages as in evaluation; see `Network.__call__`."""
+    return cast(jax.Array, model.apply(variables, x, after=after, until=until))

@@ -11,34 +11,36 @@ from typing import Any
 import jax
 from jax.extend import core
 
-from cnnjax.models.cost import inner_jaxprs
+from cnnjax.models.cost import inner_jaxprs, shape_of
 
 
 @dataclasses.dataclass(frozen=True)
-class Field:
+class Interval:
     """What position p along one dimension sees: input positions start + p * stride to that plus size - 1."""
 
     start: int
     size: int
     stride: int
 
-    def union(self, other: "Field") -> "Field":
+    def union(self, other: "Interval") -> "Interval":
         """The smallest interval that holds both; strides agree wherever two arrays can be combined."""
         start = min(self.start, other.start)
-        return Field(start, max(self.start + self.size, other.start + other.size) - start, self.stride)
+        return Interval(start, max(self.start + self.size, other.start + other.size) - start, self.stride)
 
-    def window(self, size: int, stride: int, dilation: int, before: int) -> "Field":
+    def window(self, size: int, stride: int, dilation: int, before: int) -> "Interval":
         """Behind a window that slides over this grid, padded by `before`."""
         extent = dilation * (size - 1)
-        return Field(self.start - before * self.stride, self.size + extent * self.stride, self.stride * stride)
+        return Interval(self.start - before * self.stride, self.size + extent * self.stride, self.stride * stride)
 
 
-Fields = dict[int, Field]
+Fields = dict[int, Interval]
 """By array axis. An array that depends on the input but lost a spatial axis sees all of it: `EVERYTHING`."""
 EVERYTHING: Fields = {}
 
 
-def receptive_field(function: Callable[..., Any], variables: Any, x: jax.ShapeDtypeStruct) -> tuple[Field, ...] | None:
+def receptive_field(
+    function: Callable[..., Any], variables: Any, x: jax.ShapeDtypeStruct
+) -> tuple[Interval, ...] | None:
     """The receptive field of the output of `function(variables, x)`, for each spatial dimension of x [N, *spatial, C].
 
     Returns None where the output has no spatial dimensions left, or one that mixes all positions.
@@ -48,7 +50,7 @@ def receptive_field(function: Callable[..., Any], variables: Any, x: jax.ShapeDt
     """
     closed = jax.make_jaxpr(function)(variables, x)
     seen: dict[core.Var, Fields] = {
-        closed.jaxpr.invars[-1]: {axis: Field(0, 1, 1) for axis in range(1, len(x.shape) - 1)}
+        closed.jaxpr.invars[-1]: {axis: Interval(0, 1, 1) for axis in range(1, len(x.shape) - 1)}
     }
     _follow(closed.jaxpr, seen)
     output = _fields(seen, closed.jaxpr.outvars[0])
@@ -83,15 +85,17 @@ def _apply(equation: core.JaxprEqn, inputs: Sequence[Fields | None]) -> Fields:
     """The fields of an equation's outputs, from those of its inputs."""
     name, params = equation.primitive.name, equation.params
     first = inputs[0] or EVERYTHING
-    shape = equation.invars[0].aval.shape
+    shape = shape_of(equation.invars[0])
     if any(fields == EVERYTHING for fields in inputs):
         return EVERYTHING
     if name == "correlate":
-        window = equation.invars[1].aval.shape[:-2]
-        return _behind_windows(first, range(1, len(shape) - 1), window, params["strides"], params["dilation"], params["padding"])
+        window = shape_of(equation.invars[1])[:-2]
+        return _behind_windows(
+            first, range(1, len(shape) - 1), window, params["strides"], params["dilation"], params["padding"]
+        )
     if name == "conv_general_dilated":
         layout = params["dimension_numbers"]
-        window = [equation.invars[1].aval.shape[axis] for axis in layout.rhs_spec[2:]]
+        window = tuple(shape_of(equation.invars[1])[axis] for axis in layout.rhs_spec[2:])
         axes, strides, dilation = layout.lhs_spec[2:], params["window_strides"], params["rhs_dilation"]
         return _behind_windows(first, axes, window, strides, dilation, params["padding"])
     if name.startswith("reduce_window") or name in ("cumsum", "argmax"):
@@ -111,7 +115,7 @@ def _apply(equation: core.JaxprEqn, inputs: Sequence[Fields | None]) -> Fields:
     if name == "transpose":
         return {params["permutation"].index(axis): f for axis, f in first.items()}
     if name == "reshape":
-        return _through_reshape(first, shape, equation.outvars[0].aval.shape)
+        return _through_reshape(first, shape, shape_of(equation.outvars[0]))
     if name == "squeeze":
         gone = params["dimensions"]
         return {a - sum(g < a for g in gone): f for a, f in first.items() if a not in gone}

@@ -8,6 +8,7 @@ for each offset of the window. It is a primitive, not a `custom_vjp`, so that fo
 
 import itertools
 from collections.abc import Sequence
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -35,7 +36,12 @@ def correlate_by_offsets(
 
 
 def input_gradient(
-    kernel: jax.Array, gradient: jax.Array, spatial: Sequence[int], strides: Sequence[int], padding: Pairs, dilation: Sequence[int]
+    kernel: jax.Array,
+    gradient: jax.Array,
+    spatial: Sequence[int],
+    strides: Sequence[int],
+    padding: Pairs,
+    dilation: Sequence[int],
 ) -> jax.Array:
     """dJ/dx [N, *spatial, C] from dJ/da [N, *positions, F]: the lectures' h(K, G, s).
 
@@ -55,7 +61,12 @@ def input_gradient(
 
 
 def kernel_gradient(
-    x: jax.Array, gradient: jax.Array, window: Sequence[int], strides: Sequence[int], padding: Pairs, dilation: Sequence[int]
+    x: jax.Array,
+    gradient: jax.Array,
+    window: Sequence[int],
+    strides: Sequence[int],
+    padding: Pairs,
+    dilation: Sequence[int],
 ) -> jax.Array:
     """dJ/dkernel [*window, C, F] from dJ/da [N, *positions, F]: the lectures' g(G, V, s).
 
@@ -73,15 +84,15 @@ def kernel_gradient(
     return jnp.stack(products).reshape(*window, x.shape[-1], gradient.shape[-1])
 
 
-def _transpose_to_input(gradient: jax.Array, x: ad.UndefinedPrimal, kernel: jax.Array, **geometry) -> jax.Array:
+def _transpose_to_input(gradient: jax.Array, x: ad.UndefinedPrimal, kernel: jax.Array, **geometry: Any) -> jax.Array:
     return input_gradient(kernel, gradient, x.aval.shape[1:-1], **geometry)
 
 
-def _transpose_to_kernel(gradient: jax.Array, x: jax.Array, kernel: ad.UndefinedPrimal, **geometry) -> jax.Array:
+def _transpose_to_kernel(gradient: jax.Array, x: jax.Array, kernel: ad.UndefinedPrimal, **geometry: Any) -> jax.Array:
     return kernel_gradient(x, gradient, kernel.aval.shape[:-2], **geometry)
 
 
-def _batch(operands, axes, **geometry):
+def _batch(operands: tuple[jax.Array, jax.Array], axes: tuple[Any, Any], **geometry: Any) -> tuple[jax.Array, int]:
     """Batched inputs join the batch; batched kernels are left to XLA's own batching."""
     (x, kernel), (x_axis, kernel_axis) = operands, axes
     if kernel_axis is not None:

@@ -1,7 +1,7 @@
 """Pooling: a neighbourhood is replaced by a summary of it, in any number of spatial dimensions."""
 
 import functools
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import jax
 import jax.numpy as jnp
@@ -48,7 +48,14 @@ def average_pool(
     return total / counts
 
 
-def _reduce_windows(x, window, strides, padding, fill, combine):
+def _reduce_windows(
+    x: jax.Array,
+    window: int | Sequence[int],
+    strides: int | Sequence[int] | None,
+    padding: Padding,
+    fill: float,
+    combine: Callable[[jax.Array, jax.Array], jax.Array],
+) -> jax.Array:
     dimensions = x.ndim - 2
     window = per_dimension(window, dimensions, "the pooling window")
     strides = window if strides is None else per_dimension(strides, dimensions, "strides")

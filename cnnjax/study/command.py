@@ -44,7 +44,7 @@ class Request:
 
 
 def execute(request: Request, interruption: Interruption) -> int:
-    """Does what is asked, and returns the exit status: 0, 1 if some run failed or the disk is full, 2 for a wrong request."""
+    """Does what is asked, and returns the exit status: `OK`, `SOME_FAILED` (or a full disk), `WRONG_REQUEST`."""
     console = Console(width=None if sys.stdout.isatty() else 120)
     try:
         return choose(MODES, request.mode, "--mode")(request, console, interruption)
@@ -84,7 +84,11 @@ def _run(request: Request, console: Console, interruption: Interruption) -> int:
         with interruption.nothing_to_save():
             datasets = load_datasets(study)
         write_study(study)
-        console.print(f"{len(units)} of {len(study.units)} runs to do in {study.folder}", highlight=False, soft_wrap=True)
+        console.print(
+            f"{len(units)} of {len(study.units)} runs to do in {study.folder}",
+            highlight=False,
+            soft_wrap=True,
+        )
         run_study(study, units, datasets, console, interruption)
     with interruption.nothing_to_save():
         if units or not (study.folder / "report.html").exists():

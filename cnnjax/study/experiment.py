@@ -63,7 +63,9 @@ def read_experiment(path: str, changes: Mapping[str, Any], arms: list[str] | Non
         line = traceback.extract_tb(error.__traceback__)[-1].lineno
         raise RequestError(f"--config: {path} does not run: line {line}: {type(error).__name__}: {error}") from None
     if not isinstance(config, Config):
-        raise RequestError(f"--config: get_config() of {path} returned {type(config).__name__}; it must return a Config")
+        raise RequestError(
+            f"--config: get_config() of {path} returned {type(config).__name__}; it must return a Config"
+        )
     for name in arms or []:
         if name not in definitions:
             raise RequestError(f"--arms: unknown arm {name!r}; {nearest(name, definitions)}")

@@ -64,14 +64,15 @@ def learning_curves(rows: Mapping[str, list[pd.DataFrame]]) -> Picture:
             values = curves[curves.split == split].groupby("epoch").accuracy.apply(lambda v: estimate(list(v)))
             mean, low, high = (100 * values.map(lambda e, at=at: getattr(e, at)) for at in ("mean", "low", "high"))
             (line,) = axes.plot(values.index, mean, marker="." if len(values) < 30 else None, label=arm)
-            axes.fill_between(values.index, low.fillna(mean), high.fillna(mean), color=line.get_color(), alpha=0.2, lw=0)
+            shade = {"color": line.get_color(), "alpha": 0.2, "lw": 0}
+            axes.fill_between(values.index, low.fillna(mean), high.fillna(mean), **shade)
         axes.set_title(f"{split} split")
         axes.set_xlabel("epoch")
         axes.grid(alpha=0.3)
     both[0].set_ylabel("accuracy (%)")
     both[1].legend(fontsize="small")
     sentence = (
-        "Mean over seeds, shaded with its 95% interval. The training curve is what the steps of the epoch saw on the way, "
+        "Mean over seeds, shaded with its 95% interval. The training curve is what the steps saw on the way, "
         "the validation curve is measured at its end."
     )
     return Picture("learning_curves", "Learning curves", sentence, figure)

@@ -13,16 +13,17 @@ _PREFIX = "--config."
 def define() -> flags.FlagValues:
     """The flags of `launch.py`, not yet set."""
     values = flags.FlagValues()
-    common = {"flag_values": values}
     change = "The experiment's file; --config.SECTION.FIELD=VALUE changes any field of its config."
-    flags.DEFINE_string("config", "", change, **common)
-    flags.DEFINE_string("workdir", "", "The study's folder: new, or one to go on with.", **common)
-    flags.DEFINE_list("arms", None, "Names of the arms wanted; all of the experiment's when not given.", **common)
+    flags.DEFINE_string("config", "", change, flag_values=values)
+    flags.DEFINE_string("workdir", "", "The study's folder: new, or one to go on with.", flag_values=values)
+    flags.DEFINE_list(
+        "arms", None, "Names of the arms wanted; all of the experiment's when not given.", flag_values=values
+    )
     seeds = "How many seeds; the config's study.seeds when not given."
-    flags.DEFINE_integer("seeds", None, seeds, lower_bound=1, **common)
+    flags.DEFINE_integer("seeds", None, seeds, lower_bound=1, flag_values=values)
     mode = "Train what is not finished and report; or print the networks' tables; or make the report anew."
-    flags.DEFINE_enum("mode", "run", list(MODES), mode, **common)
-    flags.DEFINE_bool("help", False, "Prints this.", **common)
+    flags.DEFINE_enum("mode", "run", list(MODES), mode, flag_values=values)
+    flags.DEFINE_bool("help", False, "Prints this.", flag_values=values)
     return values
 
 
@@ -60,4 +61,3 @@ def parse(known: flags.FlagValues, arguments: Sequence[str]) -> dict[str, str]:
     if len(left) > 1:
         raise RequestError(f"{left[1]!r}: not a flag; flags read --NAME=VALUE")
     return changes
-

@@ -14,7 +14,7 @@ from cnnjax.config import Config, RequestError, from_dict
 from cnnjax.data.dataset import DataSummary
 from cnnjax.data.feed import standardise
 from cnnjax.filters.plan import unflatten
-from cnnjax.models.network import Network
+from cnnjax.models.network import Network, run_stages
 from cnnjax.study.records import read_rows
 from cnnjax.study.results import collect
 from cnnjax.study.workdir import Study, Unit, read_status, read_study
@@ -51,7 +51,7 @@ class Run:
         Raises:
           ValueError: for images of another shape than the run was trained on.
         """
-        return self.model.apply(self.variables, self._input(images))
+        return run_stages(self.model, self.variables, self._input(images))
 
     def features(self, images: Any, stage: str) -> jax.Array:
         """The output of a stage for images as in `predict`.
@@ -59,7 +59,7 @@ class Run:
         Raises:
           ValueError: for images of another shape, or a stage that the network does not have.
         """
-        return self.model.apply(self.variables, self._input(images), until=stage)
+        return run_stages(self.model, self.variables, self._input(images), until=stage)
 
     def _input(self, images: Any) -> jax.Array:
         array = np.asarray(images)

@@ -75,14 +75,14 @@ def table_rows(summary: pd.DataFrame) -> list[list[str]]:
     """The summary of the arms as text, in the order of `HEADINGS`."""
     return [
         [
-            row.arm,
-            percent(row.accuracy),
-            percent(row.difference, signed=True),
-            "–" if pd.isna(row.parameters_trained) else f"{int(row.parameters_trained):,}",
-            "–" if pd.isna(row.seconds) else f"{row.seconds:.1f}",
-            row.finished,
+            row["arm"],
+            percent(row["accuracy"]),
+            percent(row["difference"], signed=True),
+            "–" if pd.isna(row["parameters_trained"]) else f"{int(row['parameters_trained']):,}",
+            "–" if pd.isna(row["seconds"]) else f"{row['seconds']:.1f}",
+            row["finished"],
         ]
-        for row in summary.itertuples()
+        for row in summary.to_dict("records")
     ]
 
 

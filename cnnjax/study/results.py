@@ -40,7 +40,8 @@ def _rows(unit: Unit, status: dict[str, Any]) -> list[dict[str, Any]]:
     ]
     last = [row for row in read_rows(unit.folder) if row["split"] == "train"][-1]
     rows += [{"split": "train", "metric": metric, "value": last[metric]} for metric in ("loss", "accuracy")]
-    rows += [{"metric": metric, "value": status[metric]} for metric in ("parameters", "parameters_trained", "best_step")]
+    whole = ("parameters", "parameters_trained", "best_step")
+    rows += [{"metric": metric, "value": status[metric]} for metric in whole]
     return [*rows, {"metric": "train_seconds", "value": status["seconds"]["train"]}]
 
 
@@ -48,7 +49,7 @@ def summarise(study: Study, results: pd.DataFrame) -> pd.DataFrame:
     """One row for each arm.
 
     Columns: arm; accuracy, on the test split (an `Estimate` over seeds); difference, to the baseline, paired by seed
-    (an `Estimate`, None for the baseline itself or where there is none); parameters_trained; seconds, of training, mean;
+    (an `Estimate`, None for the baseline itself or where there is none); parameters_trained; mean seconds of training;
     finished, of units, e.g. `5/5`.
     """
     baseline = study.experiment.baseline

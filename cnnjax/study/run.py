@@ -118,7 +118,10 @@ def _train(
 def _items(state: TrainState, assembly: Assembly) -> dict[str, Any]:
     """What a checkpoint holds: `best`, all variables of the best evaluation, and `state`, the rest of the state."""
     scores = {"correct": state.best.correct, "step": state.best.step}
-    return {"best": best_variables(state, assembly.inputs.frozen), "state": {**state._asdict(), "best": scores}}
+    return {
+        "best": best_variables(state, assembly.inputs.frozen),
+        "state": {**state._asdict(), "best": scores},
+    }
 
 
 def _state_of(saved: Checkpoint) -> TrainState:

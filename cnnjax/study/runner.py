@@ -47,7 +47,11 @@ def unfinished(study: Study) -> list[Unit]:
 
 
 def run_study(
-    study: Study, units: list[Unit], datasets: dict[DataConfig, Dataset], console: Console, interruption: Interruption
+    study: Study,
+    units: list[Unit],
+    datasets: dict[DataConfig, Dataset],
+    console: Console,
+    interruption: Interruption,
 ) -> None:
     """Runs the units. One that fails or diverges is marked so in its status, and the others go on.
 
@@ -79,7 +83,9 @@ def _outcome(
         return "diverged"
     except Exception as error:
         if is_disk_full(error):
-            raise DiskFull(f"the disk is full: {unit.folder} cannot be written; free some room and run again") from error
+            raise DiskFull(
+                f"the disk is full: {unit.folder} cannot be written; free some room and run again"
+            ) from error
         log.debug("%s", traceback.format_exc())
         reason = f"{type(error).__name__}: {error}".splitlines()[0]
         where = traceback.extract_tb(error.__traceback__)[-1]

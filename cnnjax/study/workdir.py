@@ -146,7 +146,9 @@ def _has_study(folder: epath.Path) -> bool:
     except OSError as error:
         raise RequestError(f"--workdir: {folder} cannot be read ({error.strerror})") from None
     if names and "study.json" not in names:
-        raise RequestError(f"--workdir: {folder} is not empty and holds no study ({names[0]}, ...); give another folder")
+        raise RequestError(
+            f"--workdir: {folder} is not empty and holds no study ({names[0]}, ...); give another folder"
+        )
     return bool(names)
 
 
@@ -161,4 +163,3 @@ def _check_same(folder: epath.Path, arm: str, before: Config, now: Config) -> No
         raise RequestError(
             f"--workdir: {folder} holds a study of another config (arm {arm}: {'; '.join(differences)}); use another"
         )
-

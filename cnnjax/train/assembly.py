@@ -7,7 +7,6 @@ import dataclasses
 from collections.abc import Hashable
 from typing import Any
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 
@@ -88,10 +87,10 @@ def assemble(config: Config, dataset: Dataset, seed: int, compiled: Compiled, in
     abstract = abstract_variables(model, summary)
     rules = rules_of(config, abstract)
     parts = partition(model, abstract, rules)
-    key = (config.model, config.data, config.filters)
-    if key not in compiled.starts:
-        compiled.starts[key] = starting_function(model, summary, rules)
-    start = compiled.starts[key](seed)
+    drawn = (config.model, config.data, config.filters)
+    if drawn not in compiled.starts:
+        compiled.starts[drawn] = starting_function(model, summary, rules)
+    start = compiled.starts[drawn](seed)
     params, stats = start["params"], start["batch_stats"]
     after, inputs = _inputs(config, dataset, seed, model, parts, (params, stats), compiled, interruption)
 

@@ -62,7 +62,11 @@ class Interruption:
 
 def leave(number: int) -> None:
     """Ends the process now, with the exit status that shells give a process stopped by this signal."""
-    print(f"stopped by {signal.Signals(number).name}; the same command goes on from here", file=sys.stderr, flush=True)
+    print(
+        f"stopped by {signal.Signals(number).name}; the same command goes on from here",
+        file=sys.stderr,
+        flush=True,
+    )
     sys.stdout.flush()
     os._exit(128 + number)
 

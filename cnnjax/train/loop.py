@@ -126,7 +126,8 @@ def fit(
             waiting = (step, report)
         ends = step == plan.steps
         if ends or interruption.requested or time.monotonic() - saved_at >= plan.save_every:
-            waiting = _tell(listeners, waiting)
+            _tell(listeners, waiting)
+            waiting = None
             listeners.on_save(step, state)
             saved_at = time.monotonic()
             if ends:
@@ -136,7 +137,8 @@ def fit(
         steps = min(pace.pieces, boundary - step)
         started = time.monotonic()
         state = program.train(state, inputs.frozen, inputs.train, inputs.keys, steps)
-        waiting = _tell(listeners, waiting)
+        _tell(listeners, waiting)
+        waiting = None
         state.step.block_until_ready()
         seconds = time.monotonic() - started
         pace.learn(steps, seconds)

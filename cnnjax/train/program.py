@@ -14,6 +14,7 @@ from cnnjax.train.devices import shards, spread
 from cnnjax.train.state import Best, Sums, TrainState
 from cnnjax.train.step import Keys, Task, evaluate_batch, train_step
 
+
 @dataclasses.dataclass(frozen=True)
 class Program:
     """What a run dispatches. Each is compiled once, for all runs with the same task and shapes.

@@ -33,7 +33,10 @@ class Sums(NamedTuple):
 
     def metrics(self) -> dict[str, float]:
         """The mean loss and the accuracy in [0, 1]."""
-        return {"loss": float(self.loss) / int(self.examples), "accuracy": int(self.correct) / int(self.examples)}
+        return {
+            "loss": float(self.loss) / int(self.examples),
+            "accuracy": int(self.correct) / int(self.examples),
+        }
 
 
 class Best(NamedTuple):
@@ -74,5 +77,6 @@ class TrainState(NamedTuple):
 def initial_state(trained: Flat, stats: Flat, optimiser: optax.GradientTransformation) -> TrainState:
     """The state before the first step."""
     # A copy, for the steps take over the memory of the state that they are given.
-    best = Best(*jax.tree.map(jnp.copy, (trained, stats)), jnp.int32(-1), jnp.int32(0))
+    copies = jax.tree.map(jnp.copy, trained), jax.tree.map(jnp.copy, stats)
+    best = Best(*copies, correct=jnp.int32(-1), step=jnp.int32(0))
     return TrainState(jnp.int32(0), trained, stats, optimiser.init(trained), Sums.zero(), best)

@@ -13,7 +13,7 @@ from cnnjax.data.augmentation import augment
 from cnnjax.data.feed import Feed, standardise
 from cnnjax.filters.freezing import keep_frozen
 from cnnjax.filters.plan import Flat, flatten, unflatten
-from cnnjax.models.network import Network
+from cnnjax.models.network import Network, run_stages
 from cnnjax.train.devices import AXIS
 from cnnjax.train.loss import cross_entropy
 from cnnjax.train.state import Sums, TrainState
@@ -61,7 +61,13 @@ def variables_of(params: Flat, stats: Flat) -> dict[str, dict]:
 
 
 def train_step(
-    task: Task, state: TrainState, frozen: tuple[Flat, Flat], feed: Feed, keys: Keys, shard: jax.Array, order: jax.Array
+    task: Task,
+    state: TrainState,
+    frozen: tuple[Flat, Flat],
+    feed: Feed,
+    keys: Keys,
+    shard: jax.Array,
+    order: jax.Array,
 ) -> TrainState:
     """One step on this device's part of the batch; the result is the same on all devices.
 
@@ -120,7 +126,7 @@ def evaluate_batch(
     counted = index < end
     images, labels = feed.images[index], feed.labels[index]  # JAX clamps an index behind the last example
     x = images if task.after else standardise(images, task.mean, task.std)
-    logits = task.model.apply(variables_of(params, stats), x, after=task.after)
+    logits = run_stages(task.model, variables_of(params, stats), x, after=task.after)
     losses = jnp.where(counted, cross_entropy(logits, labels), 0)
     right = counted & (logits.argmax(-1) == labels)
     sums = Sums(losses.sum(), right.sum(dtype=jnp.int32), counted.sum(dtype=jnp.int32))

@@ -11,7 +11,7 @@ from cnnjax.data.splits import stratified
 Arrays = tuple[np.ndarray, np.ndarray]
 
 
-class ArrayBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
+class ArrayBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):  # type: ignore[call-arg]
     """Images [N, *SHAPE] and labels [N], prepared as ArrayRecord without TensorFlow.
 
     A subclass gives the class attributes and `splits`.

@@ -1,0 +1,96 @@
+"""Augmentation against NumPy: every shift and flip there can be, and a draw of its own for each place."""
+
+import itertools
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from cnnjax.data.augmentation import augment, flip, shift
+
+augmented = jax.jit(augment, static_argnums=(3, 4))
+
+IMAGE = np.random.default_rng(0).integers(1, 256, (4, 5, 2), np.uint8)
+
+
+def shifted(image: np.ndarray, by: tuple[int, ...]) -> np.ndarray:
+    """An image moved by so many pixels along each axis, towards higher indices; zeros come in."""
+    result = np.zeros_like(image)
+    source = tuple(slice(max(-b, 0), size - max(b, 0)) for b, size in zip(by, image.shape, strict=False))
+    target = tuple(slice(max(b, 0), size - max(-b, 0)) for b, size in zip(by, image.shape, strict=False))
+    result[target] = image[source]
+    return result
+
+
+def all_shifts(image: np.ndarray, most: int) -> dict[bytes, tuple[int, ...]]:
+    """The shift that gives each image."""
+    every = itertools.product(range(-most, most + 1), repeat=image.ndim - 1)
+    return {shifted(image, by).tobytes(): by for by in every}
+
+
+def many(change: Callable[..., jax.Array], image: np.ndarray, draws: int, most: int) -> np.ndarray:
+    """The image changed with so many keys."""
+    keys = jax.random.split(jax.random.key(0), draws)
+    return np.asarray(jax.jit(jax.vmap(lambda key: change(jnp.asarray(image), key, most)))(keys))
+
+
+@pytest.mark.parametrize(("shape", "most"), [((7, 2), 3), ((4, 5, 2), 1), ((4, 5, 2), 2), ((3, 4, 5, 1), 1)])
+def test_shift_does_each_shift_as_often_as_another(shape: tuple[int, ...], most: int) -> None:
+    image = np.random.default_rng(1).integers(1, 256, shape, np.uint8)
+    expected = all_shifts(image, most)
+    draws = 40 * len(expected)
+    results = many(shift, image, draws, most)
+    drawn = [expected[result.tobytes()] for result in results]
+    counts = np.unique(drawn, axis=0, return_counts=True)[1]
+    # Each count is binomial with mean 40 and standard deviation below 6.4.
+    assert len(counts) == len(expected)
+    assert np.all(np.abs(counts - 40) < 5 * 6.4)
+
+
+@pytest.mark.parametrize("shape", [(6, 2), (4, 5, 2), (3, 4, 5, 1)])
+def test_flip_mirrors_the_last_axis_half_of_the_times(shape: tuple[int, ...]) -> None:
+    image = np.random.default_rng(2).integers(0, 256, shape, np.uint8)
+    results = many(flip, image, 400, 2)
+    mirrored = [np.array_equal(result, image[..., ::-1, :]) for result in results]
+    assert all(m or np.array_equal(result, image) for m, result in zip(mirrored, results, strict=True))
+    assert abs(sum(mirrored) - 200) < 5 * 10  # binomial: standard deviation 10
+
+
+def test_augmentations_draw_independently() -> None:
+    images = jnp.broadcast_to(IMAGE, (720, *IMAGE.shape))
+    results = np.asarray(augmented(images, jax.random.key(0), jnp.arange(720), ("shift", "flip"), 1))
+    expected = {
+        np.ascontiguousarray(turned).tobytes()
+        for by in itertools.product((-1, 0, 1), repeat=2)
+        for turned in (shifted(IMAGE, by), shifted(IMAGE, by)[:, ::-1])
+    }
+    assert len(expected) == 18
+    assert {result.tobytes() for result in results} == expected
+
+
+def test_change_depends_on_the_place_and_not_on_how_the_batch_is_split() -> None:
+    images = jnp.asarray(np.random.default_rng(3).integers(0, 256, (8, 6, 6, 1), np.uint8))
+    names, key, places = ("shift", "flip"), jax.random.key(7), jnp.arange(8)
+    whole = augmented(images, key, places, names, 2)
+    halves = [augmented(images[part], key, places[part], names, 2) for part in (slice(0, 4), slice(4, 8))]
+    assert np.array_equal(whole, jnp.concatenate(halves))
+
+
+def test_each_place_and_each_key_draws_its_own() -> None:
+    images = jnp.broadcast_to(IMAGE, (40, *IMAGE.shape))
+    first, second = (augmented(images, jax.random.key(k), jnp.arange(40), ("shift",), 2) for k in (0, 1))
+    assert len({image.tobytes() for image in np.asarray(first)}) > 10
+    assert not np.array_equal(first, second)
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.float32])
+def test_dtype_is_kept(dtype: type) -> None:
+    images = jnp.ones((3, 4, 4, 1), dtype)
+    assert augmented(images, jax.random.key(0), jnp.arange(3), ("flip", "shift"), 1).dtype == dtype
+
+
+def test_no_names_change_nothing() -> None:
+    images = jnp.asarray(IMAGE[None])
+    assert np.array_equal(augmented(images, jax.random.key(0), jnp.arange(1), (), 2), images)

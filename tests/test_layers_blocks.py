@@ -1,0 +1,60 @@
+"""Blocks against the same layers applied by hand, in the order of the lectures."""
+
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from flax import linen as nn
+
+from cnnjax.layers.blocks import ConvBlock, DenseBlock, DropoutThen
+from cnnjax.layers.convolution import Conv
+from cnnjax.layers.dense import Dense
+from cnnjax.layers.dropout import Dropout
+from cnnjax.layers.normalisation import BatchNorm
+from cnnjax.ops.pooling import average_pool
+
+X = jnp.asarray(np.random.default_rng(0).normal(size=(4, 6, 6, 2)), jnp.float32)
+
+
+def halve(x: jax.Array) -> jax.Array:
+    return average_pool(x, 2)
+
+
+@pytest.mark.parametrize("train", [False, True])
+@pytest.mark.parametrize("norm", [None, BatchNorm()])
+@pytest.mark.parametrize("pool", [None, halve])
+def test_convolution_norm_detector_pool(
+    train: bool, norm: nn.Module | None, pool: Callable[[jax.Array], jax.Array] | None
+) -> None:
+    conv = Conv(3, 3)
+    block = ConvBlock(conv=conv, act=nn.relu, norm=norm, pool=pool)
+    variables = block.init(jax.random.key(0), X)
+    assert set(variables["params"]) == {"conv"} | ({"norm"} if norm else set())
+    y = conv.apply({"params": variables["params"]["conv"]}, X)
+    if norm:
+        own = {"params": variables["params"]["norm"], "batch_stats": variables["batch_stats"]["norm"]}
+        y, _ = norm.apply(own, y, train=train, mutable=["batch_stats"])
+    y = jnp.maximum(y, 0)
+    y = halve(y) if pool else y
+    found, _ = block.apply(variables, X, train=train, mutable=["batch_stats"])
+    np.testing.assert_allclose(found, y, rtol=1e-5, atol=1e-5)
+
+
+def test_dense_then_detector() -> None:
+    block = DenseBlock(Dense(5), jnp.tanh)
+    params = block.init(jax.random.key(0), X)["params"]["dense"]
+    expected = np.tanh(np.asarray(X).reshape(4, -1) @ params["kernel"] + params["bias"])
+    np.testing.assert_allclose(block.apply({"params": {"dense": params}}, X), expected, rtol=1e-5, atol=1e-5)
+
+
+def test_dropout_comes_before_its_layer_and_in_training_alone() -> None:
+    block = DropoutThen(Dropout(0.5), Dense(72, kernel_init=lambda key, shape: jnp.eye(*shape)))
+    variables = block.init(jax.random.key(0), X)
+    flat = np.asarray(X).reshape(4, 72)
+    np.testing.assert_allclose(block.apply(variables, X), flat, rtol=1e-5)
+    trained = np.asarray(block.apply(variables, X, train=True, rngs={"dropout": jax.random.key(1)}))
+    kept = trained != 0
+    np.testing.assert_allclose(trained[kept], 2 * flat[kept], rtol=1e-5)
+    assert 0 < kept.mean() < 1

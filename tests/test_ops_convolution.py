@@ -1,0 +1,193 @@
+"""Cross-correlation in all its lowerings against the definition, written as loops."""
+
+import itertools
+import math
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import scipy.signal
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from cnnjax.ops.convolution import choose_lowering, correlate, extract_patches
+from cnnjax.ops.geometry import Padding
+
+LOWERINGS = ("xla", "patches", "offsets")
+
+
+class Case(NamedTuple):
+    """Operands of small whole numbers, whose sums are exact in float32, and how the window slides."""
+
+    x: np.ndarray
+    kernel: np.ndarray
+    strides: tuple[int, ...]
+    padding: Padding
+    dilation: tuple[int, ...]
+
+
+def whole_numbers(seed: int, *shape: int) -> np.ndarray:
+    return np.random.default_rng(seed).integers(-3, 4, shape).astype(np.float32)
+
+
+@st.composite
+def cases(draw: st.DrawFn) -> Case:
+    dimensions = draw(st.integers(1, 3))
+
+    def each(least: int, most: int) -> tuple[int, ...]:
+        return tuple(draw(st.lists(st.integers(least, most), min_size=dimensions, max_size=dimensions)))
+
+    window, strides, dilation, room = each(1, 3), each(1, 3), each(1, 2), each(0, 3)
+    extents = [d * (k - 1) + 1 for k, d in zip(window, dilation, strict=True)]
+    pairs = list(zip(each(0, 2), each(0, 2), strict=True))
+    padding = draw(st.sampled_from(["valid", "same", 1, pairs]))
+    spatial = [extent + more for extent, more in zip(extents, room, strict=True)]
+    batch, channels, features = draw(st.integers(1, 3)), draw(st.integers(1, 3)), draw(st.integers(1, 3))
+    seed = draw(st.integers(0, 999))
+    x = whole_numbers(seed, batch, *spatial, channels)
+    return Case(x, whole_numbers(seed + 1, *window, channels, features), strides, padding, dilation)
+
+
+def pads_of(case: Case) -> list[tuple[int, int]]:
+    """Same: ceil(size / stride) positions, the odd element of padding after."""
+    spatial, window = case.x.shape[1:-1], case.kernel.shape[:-2]
+    if case.padding == "same":
+        needed = [
+            max((math.ceil(n / s) - 1) * s + d * (k - 1) + 1 - n, 0)
+            for n, k, s, d in zip(spatial, window, case.strides, case.dilation, strict=True)
+        ]
+        return [(total // 2, math.ceil(total / 2)) for total in needed]
+    if case.padding == "valid":
+        return [(0, 0)] * len(spatial)
+    return [(1, 1)] * len(spatial) if case.padding == 1 else list(case.padding)  # type: ignore[arg-type]
+
+
+def correlate_by_loops(case: Case) -> np.ndarray:
+    """a[n, i, f] = sum over m, c of x[n, s i + d m, c] kernel[m, c, f]."""
+    x = np.pad(case.x, [(0, 0), *pads_of(case), (0, 0)])
+    window = case.kernel.shape[:-2]
+    positions = [
+        len(range(0, size - d * (k - 1), s))
+        for size, k, s, d in zip(x.shape[1:-1], window, case.strides, case.dilation, strict=True)
+    ]
+    result = np.zeros((len(x), *positions, case.kernel.shape[-1]), np.float32)
+    for i in itertools.product(*map(range, positions)):
+        for m in itertools.product(*map(range, window)):
+            at = tuple(s * p + d * q for s, p, d, q in zip(case.strides, i, case.dilation, m, strict=True))
+            result[(slice(None), *i)] += x[(slice(None), *at)] @ case.kernel[m]
+    return result
+
+
+def correlate_by_xla(case: Case, x: jax.Array, kernel: jax.Array) -> jax.Array:
+    """XLA's own convolution, with its own gradients, called without the project's code."""
+    spatial = "XYZ"[: len(case.strides)]
+    layout = (f"N{spatial}C", f"{spatial}IO", f"N{spatial}C")
+    return jax.lax.conv_general_dilated(
+        x, kernel, case.strides, pads_of(case), rhs_dilation=case.dilation, dimension_numbers=layout
+    )
+
+
+def settings_of(case: Case) -> dict[str, object]:
+    return {"strides": case.strides, "padding": case.padding, "dilation": case.dilation}
+
+
+@settings(deadline=None, max_examples=25, derandomize=True)
+@given(cases())
+def test_every_lowering_is_the_definition(case: Case) -> None:
+    @jax.jit
+    def all_lowerings(x: jax.Array, kernel: jax.Array) -> list[jax.Array]:
+        return [correlate(x, kernel, lowering=lowering, **settings_of(case)) for lowering in LOWERINGS]
+
+    expected = correlate_by_loops(case)
+    for found in all_lowerings(case.x, case.kernel):
+        np.testing.assert_allclose(found, expected, atol=1e-4)
+
+
+@settings(deadline=None, max_examples=15, derandomize=True)
+@given(cases())
+def test_gradients_of_every_lowering_are_those_of_xla(case: Case) -> None:
+    weights = whole_numbers(5, *correlate_by_loops(case).shape)
+
+    @jax.jit
+    def gradients(x: jax.Array, kernel: jax.Array) -> tuple[object, ...]:
+        def pulled(function: object) -> tuple[jax.Array, ...]:
+            return jax.vjp(function, x, kernel)[1](weights)
+
+        return pulled(lambda x, k: correlate_by_xla(case, x, k)), [
+            pulled(lambda x, k, lowering=lowering: correlate(x, k, lowering=lowering, **settings_of(case)))
+            for lowering in LOWERINGS
+        ]
+
+    (expected_x, expected_kernel), found = gradients(case.x, case.kernel)
+    for of_x, of_kernel in found:
+        np.testing.assert_allclose(of_x, expected_x, atol=1e-4)
+        np.testing.assert_allclose(of_kernel, expected_kernel, atol=1e-4)
+
+
+@pytest.mark.parametrize("lowering", LOWERINGS)
+@pytest.mark.parametrize("mode", ["valid", "same"])
+def test_one_channel_is_the_correlation_of_signal_processing(lowering: str, mode: str) -> None:
+    image, kernel = whole_numbers(1, 7, 6), whole_numbers(2, 3, 5)
+    found = correlate(image[None, :, :, None], kernel[:, :, None, None], padding=mode, lowering=lowering)
+    expected = scipy.signal.correlate(image, kernel, mode=mode)
+    np.testing.assert_allclose(found[0, :, :, 0], expected, atol=1e-4)
+
+
+@pytest.mark.parametrize("lowering", LOWERINGS)
+def test_the_kernel_is_not_flipped(lowering: str) -> None:
+    impulse = jnp.zeros((1, 5, 1)).at[0, 2, 0].set(1.0)
+    kernel = jnp.array([1.0, 2.0, 3.0]).reshape(3, 1, 1)
+    found = correlate(impulse, kernel, lowering=lowering)
+    np.testing.assert_array_equal(found.ravel(), [3.0, 2.0, 1.0])
+
+
+@pytest.mark.parametrize("lowering", LOWERINGS)
+def test_numbers_serve_every_dimension(lowering: str) -> None:
+    x, kernel = whole_numbers(3, 2, 9, 8, 2), whole_numbers(4, 2, 3, 2, 3)
+    case = Case(x, kernel, (2, 2), [(1, 1), (1, 1)], (2, 2))
+    found = correlate(x, kernel, strides=2, padding=1, dilation=2, lowering=lowering)
+    np.testing.assert_allclose(found, correlate_by_loops(case), atol=1e-4)
+
+
+@pytest.mark.parametrize("channels", [1, 64])
+@pytest.mark.parametrize("backend", ["cpu", "gpu", "tpu"])
+def test_whatever_lowering_a_backend_chooses(channels: int, backend: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    x, kernel = whole_numbers(3, 1, 6, channels), whole_numbers(4, 3, channels, 2)
+    monkeypatch.setattr(jax, "default_backend", lambda: backend)
+    assert choose_lowering(x) in (LOWERINGS if backend == "cpu" else ("xla",))
+    expected = correlate_by_loops(Case(x, kernel, (1,), "valid", (1,)))
+    np.testing.assert_allclose(correlate(x, kernel), expected, atol=1e-4)
+
+
+@pytest.mark.parametrize("lowering", LOWERINGS)
+@pytest.mark.parametrize(
+    ("x", "kernel", "options", "says"),
+    [
+        ((1, 5, 2), (3, 1, 4), {}, "2 channels, the kernel 1"),
+        ((1, 5, 5, 1), (3, 1, 4), {}, "as many dimensions"),
+        ((1, 5), (3, 1, 4), {}, "as many dimensions"),
+        ((4, 5), (5, 3), {}, "as many dimensions"),
+        ((1, 5, 1), (3, 1, 4), {"strides": 0}, "strides"),
+        ((1, 5, 1), (3, 1, 4), {"dilation": (1, 1)}, "dilation"),
+        ((1, 5, 1), (3, 1, 4), {"padding": "full"}, "valid, same"),
+        ((1, 5, 1), (3, 1, 4), {"padding": [(1, 1), (1, 1)]}, "1 pairs"),
+        ((1, 3, 1), (5, 1, 4), {}, "does not fit"),
+        ((1, 4, 1), (3, 1, 4), {"dilation": 2}, "does not fit"),
+    ],
+)
+def test_wrong_shapes_are_refused(
+    x: tuple[int, ...], kernel: tuple[int, ...], options: dict[str, object], says: str, lowering: str
+) -> None:
+    with pytest.raises(ValueError, match=says):
+        correlate(jnp.ones(x), jnp.ones(kernel), lowering=lowering, **options)
+
+
+def test_a_patch_is_laid_out_as_the_kernel_is() -> None:
+    x = np.arange(2 * 4 * 5 * 3, dtype=np.float32).reshape(2, 4, 5, 3)
+    found = extract_patches(x, (2, 3), strides=(2, 1), padding=((0, 0), (0, 0)), dilation=(1, 2))
+    assert found.shape == (2, 2, 1, 2 * 3 * 3)
+    for n, i, j in itertools.product(range(2), range(2), range(1)):
+        window = x[n, 2 * i : 2 * i + 2, j : j + 5 : 2, :]
+        np.testing.assert_array_equal(found[n, i, j], window.ravel())
