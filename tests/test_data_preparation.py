@@ -76,10 +76,8 @@ def test_build_that_fails_says_why(tmp_path: Path, broken_tensorflow: Path) -> N
 
 READ = """
 import sys
-import cnnjax
 from cnnjax.config import DataConfig
 from cnnjax.data.dataset import load_dataset
-from cnnjax.study import command
 
 print(len(load_dataset(DataConfig(name="digits_8x8", dir=sys.argv[1])).train), "tensorflow" in sys.modules)
 """

@@ -1,6 +1,7 @@
 """Blocks against the same layers applied by hand, in the order of the lectures."""
 
 from collections.abc import Callable
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -14,6 +15,7 @@ from cnnjax.layers.dense import Dense
 from cnnjax.layers.dropout import Dropout
 from cnnjax.layers.normalisation import BatchNorm
 from cnnjax.ops.pooling import average_pool
+from tests.variables import drawn_variables
 
 X = jnp.asarray(np.random.default_rng(0).normal(size=(4, 6, 6, 2)), jnp.float32)
 
@@ -30,31 +32,36 @@ def test_convolution_norm_detector_pool(
 ) -> None:
     conv = Conv(3, 3)
     block = ConvBlock(conv=conv, act=nn.relu, norm=norm, pool=pool)
-    variables = block.init(jax.random.key(0), X)
+    variables = drawn_variables(block, X.shape)
     assert set(variables["params"]) == {"conv"} | ({"norm"} if norm else set())
-    y = conv.apply({"params": variables["params"]["conv"]}, X)
-    if norm:
-        own = {"params": variables["params"]["norm"], "batch_stats": variables["batch_stats"]["norm"]}
-        y, _ = norm.apply(own, y, train=train, mutable=["batch_stats"])
-    y = jnp.maximum(y, 0)
-    y = halve(y) if pool else y
-    found, _ = block.apply(variables, X, train=train, mutable=["batch_stats"])
-    np.testing.assert_allclose(found, y, rtol=1e-5, atol=1e-5)
+
+    @jax.jit
+    def by_hand(variables: dict[str, Any]) -> jax.Array:
+        y = conv.apply({"params": variables["params"]["conv"]}, X)
+        if norm:
+            own = {"params": variables["params"]["norm"], "batch_stats": variables["batch_stats"]["norm"]}
+            y, _ = norm.apply(own, y, train=train, mutable=["batch_stats"])
+        y = jnp.maximum(y, 0)
+        return halve(y) if pool else y
+
+    found, _ = jax.jit(lambda v: block.apply(v, X, train=train, mutable=["batch_stats"]))(variables)
+    np.testing.assert_allclose(found, by_hand(variables), rtol=1e-5, atol=1e-5)
 
 
 def test_dense_then_detector() -> None:
     block = DenseBlock(Dense(5), jnp.tanh)
-    params = block.init(jax.random.key(0), X)["params"]["dense"]
+    params = drawn_variables(block, X.shape)["params"]["dense"]
     expected = np.tanh(np.asarray(X).reshape(4, -1) @ params["kernel"] + params["bias"])
     np.testing.assert_allclose(block.apply({"params": {"dense": params}}, X), expected, rtol=1e-5, atol=1e-5)
 
 
 def test_dropout_comes_before_its_layer_and_in_training_alone() -> None:
-    block = DropoutThen(Dropout(0.5), Dense(72, kernel_init=lambda key, shape: jnp.eye(*shape)))
-    variables = block.init(jax.random.key(0), X)
+    block = DropoutThen(Dropout(0.5), Dense(72))
+    variables = {"params": {"layer": {"kernel": np.eye(72, dtype=np.float32), "bias": np.zeros(72, np.float32)}}}
     flat = np.asarray(X).reshape(4, 72)
     np.testing.assert_allclose(block.apply(variables, X), flat, rtol=1e-5)
-    trained = np.asarray(block.apply(variables, X, train=True, rngs={"dropout": jax.random.key(1)}))
+    train = jax.jit(lambda v, key: block.apply(v, X, train=True, rngs={"dropout": key}))
+    trained = np.asarray(train(variables, jax.random.key(1)))
     kept = trained != 0
     np.testing.assert_allclose(trained[kept], 2 * flat[kept], rtol=1e-5)
     assert 0 < kept.mean() < 1

@@ -5,6 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 import scipy.signal
+from flax import linen as nn
 
 from cnnjax.layers.convolution import Conv
 
@@ -17,10 +18,10 @@ def whole_numbers(*shape: int) -> np.ndarray:
 def test_layer_is_correlation_summed_over_channels_plus_bias(spatial: tuple[int, ...]) -> None:
     x = whole_numbers(2, *spatial, 3)
     layer = Conv(features=2, kernel_size=3)
-    shapes = jax.tree.map(jnp.shape, layer.init(jax.random.key(0), x)["params"])
+    shapes = jax.tree.map(jnp.shape, jax.eval_shape(layer.init, jax.random.key(0), x)["params"])
     assert shapes == {"kernel": (*[3] * len(spatial), 3, 2), "bias": (2,)}
     kernel, bias = whole_numbers(*shapes["kernel"]), np.array([0.5, -2.0], np.float32)
-    found = layer.apply({"params": {"kernel": kernel, "bias": bias}}, x)
+    found = jax.jit(layer.apply)({"params": {"kernel": kernel, "bias": bias}}, x)
     expected = np.stack(
         [
             sum(scipy.signal.correlate(x[n, ..., c], kernel[..., c, f], mode="same") for c in range(3)) + bias[f]
@@ -42,8 +43,9 @@ def test_strides_and_padding(strides: int, padding: str | int, positions: int) -
 
 def test_bias_starts_at_zero_and_can_be_left_out() -> None:
     x = jnp.ones((1, 8, 3))
-    with_bias = Conv(4, 3).init(jax.random.key(0), x)["params"]
-    without = Conv(4, 3, use_bias=False).init(jax.random.key(0), x)["params"]
+    ones = nn.initializers.ones_init()
+    with_bias = Conv(4, 3, kernel_init=ones).init(jax.random.key(0), x)["params"]
+    without = jax.eval_shape(Conv(4, 3, use_bias=False).init, jax.random.key(0), x)["params"]
     np.testing.assert_array_equal(with_bias["bias"], np.zeros(4))
     assert set(without) == {"kernel"}
 

@@ -3,6 +3,7 @@
 import jax
 import numpy as np
 import pytest
+from flax import linen as nn
 
 from cnnjax.layers.dense import Dense
 
@@ -17,6 +18,7 @@ def test_layer_is_a_matrix_on_each_flattened_example(shape: tuple[int, ...]) -> 
 
 
 def test_parameters() -> None:
-    params = Dense(5).init(jax.random.key(0), np.ones((4, 2, 3), np.float32))["params"]
+    layer = Dense(5, kernel_init=nn.initializers.ones_init())
+    params = layer.init(jax.random.key(0), np.ones((4, 2, 3), np.float32))["params"]
     assert {name: array.shape for name, array in params.items()} == {"kernel": (6, 5), "bias": (5,)}
     np.testing.assert_array_equal(params["bias"], np.zeros(5))

@@ -1,5 +1,7 @@
 """Batch normalisation against its definition in NumPy, whole and spread over devices."""
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -17,6 +19,11 @@ def normalised(x: np.ndarray, mean: np.ndarray, var: np.ndarray) -> np.ndarray:
     return SCALE * (x - mean) / np.sqrt(var + EPSILON) + BIAS
 
 
+@jax.jit
+def train(variables: dict[str, Any], x: jax.Array) -> tuple[jax.Array, dict[str, Any]]:
+    return BatchNorm().apply(variables, x, train=True, mutable=["batch_stats"])
+
+
 def start() -> dict[str, dict[str, np.ndarray]]:
     return {
         "params": {"scale": SCALE, "bias": BIAS},
@@ -25,10 +32,10 @@ def start() -> dict[str, dict[str, np.ndarray]]:
 
 
 def test_training_normalises_by_the_batch_and_moves_the_running_statistics() -> None:
-    layer, variables = BatchNorm(), start()
+    variables = start()
     mean, var = np.zeros(2), np.ones(2)
     for x in BATCHES:
-        y, changed = layer.apply(variables, x, train=True, mutable=["batch_stats"])
+        y, changed = train(variables, x)
         of_batch = x.mean((0, 1, 2)), x.var((0, 1, 2))
         np.testing.assert_allclose(y, normalised(x, *of_batch), rtol=1e-3, atol=1e-3)
         mean = MOMENTUM * mean + (1 - MOMENTUM) * of_batch[0]
@@ -44,7 +51,7 @@ def test_evaluation_uses_the_running_statistics_and_leaves_them() -> None:
         "mean": np.array([1.0, -1.0], np.float32),
         "var": np.array([4.0, 0.25], np.float32),
     }
-    y, changed = BatchNorm().apply(variables, BATCHES[0], mutable=["batch_stats"])
+    y, changed = jax.jit(lambda v, x: BatchNorm().apply(v, x, mutable=["batch_stats"]))(variables, BATCHES[0])
     np.testing.assert_allclose(y, normalised(BATCHES[0], *variables["batch_stats"].values()), rtol=1e-4, atol=1e-4)
     jax.tree.map(np.testing.assert_array_equal, changed["batch_stats"], variables["batch_stats"])
 
@@ -58,11 +65,10 @@ def test_starting_values() -> None:
 @pytest.mark.parametrize("shards", [2, 4])
 def test_batch_spread_over_devices_is_normalised_as_a_whole(shards: int) -> None:
     x = BATCHES[0]
-    whole, changed = BatchNorm().apply(start(), x, train=True, mutable=["batch_stats"])
+    whole, changed = train(start(), x)
     layer = BatchNorm(axis_name="devices")
-    spread, statistics = jax.vmap(
-        lambda part: layer.apply(start(), part, train=True, mutable=["batch_stats"]), axis_name="devices"
-    )(x.reshape(shards, 8 // shards, *x.shape[1:]))
+    on_one = jax.vmap(lambda part: layer.apply(start(), part, train=True, mutable=["batch_stats"]), axis_name="devices")
+    spread, statistics = jax.jit(on_one)(x.reshape(shards, 8 // shards, *x.shape[1:]))
     np.testing.assert_allclose(spread.reshape(x.shape), whole, rtol=1e-4, atol=1e-4)
     for name, array in changed["batch_stats"].items():
         for shard in range(shards):
@@ -78,7 +84,7 @@ def test_gradient_is_orthogonal_to_constants_and_to_the_input() -> None:
         y, _ = BatchNorm().apply(variables, x, train=True, mutable=["batch_stats"])
         return jnp.sum(weights * y)
 
-    gradient = np.asarray(jax.grad(loss)(x), np.float64)
+    gradient = np.asarray(jax.jit(jax.grad(loss))(x), np.float64)
     size = np.abs(gradient).sum()
     np.testing.assert_allclose(gradient.sum((0, 1, 2)) / size, 0, atol=1e-5)  # the output ignores a shift of its input
     np.testing.assert_allclose((gradient * x).sum((0, 1, 2)) / size, 0, atol=1e-4)  # and, but for epsilon, a scaling

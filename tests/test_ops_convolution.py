@@ -12,7 +12,7 @@ import scipy.signal
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cnnjax.ops.convolution import choose_lowering, correlate, extract_patches
+from cnnjax.ops.convolution import choose_lowering, correlate
 from cnnjax.ops.geometry import Padding
 
 LOWERINGS = ("xla", "patches", "offsets")
@@ -182,12 +182,3 @@ def test_wrong_shapes_are_refused(
 ) -> None:
     with pytest.raises(ValueError, match=says):
         correlate(jnp.ones(x), jnp.ones(kernel), lowering=lowering, **options)
-
-
-def test_a_patch_is_laid_out_as_the_kernel_is() -> None:
-    x = np.arange(2 * 4 * 5 * 3, dtype=np.float32).reshape(2, 4, 5, 3)
-    found = extract_patches(x, (2, 3), strides=(2, 1), padding=((0, 0), (0, 0)), dilation=(1, 2))
-    assert found.shape == (2, 2, 1, 2 * 3 * 3)
-    for n, i, j in itertools.product(range(2), range(2), range(1)):
-        window = x[n, 2 * i : 2 * i + 2, j : j + 5 : 2, :]
-        np.testing.assert_array_equal(found[n, i, j], window.ravel())

@@ -1,4 +1,4 @@
-"""The primitive `correlate_p` under JAX's transformations, against XLA, bilinearity and finite differences."""
+"""The primitive `correlate_p` under JAX's transformations, against XLA, bilinearity and differences."""
 
 from collections.abc import Callable
 
@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from jax.test_util import check_grads
 
-from cnnjax.ops.correlation import correlate_by_offsets, correlate_p, input_gradient, kernel_gradient
+from cnnjax.ops.correlation import correlate_for_cpu, correlate_p, input_gradient, kernel_gradient
 
 GEOMETRY = {"strides": (2, 1), "padding": ((1, 0), (0, 2)), "dilation": (1, 2)}
 X_SHAPE, KERNEL_SHAPE = (2, 5, 6, 2), (3, 2, 2, 3)
@@ -19,8 +19,16 @@ def whole_numbers(seed: int, *shape: int) -> jax.Array:
     return jnp.asarray(np.random.default_rng(seed).integers(-3, 4, shape), jnp.float32)
 
 
-def bind(x: jax.Array, kernel: jax.Array) -> jax.Array:
-    return correlate_by_offsets(x, kernel, **GEOMETRY)
+def by_patches(x: jax.Array, kernel: jax.Array) -> jax.Array:
+    return correlate_for_cpu(x, kernel, **GEOMETRY, use_patches=True)
+
+
+def by_offsets(x: jax.Array, kernel: jax.Array) -> jax.Array:
+    return correlate_for_cpu(x, kernel, **GEOMETRY, use_patches=False)
+
+
+Function = Callable[..., jax.Array]
+either_form = pytest.mark.parametrize("bind", [by_patches, by_offsets])
 
 
 def reference(x: jax.Array, kernel: jax.Array) -> jax.Array:
@@ -34,7 +42,8 @@ def reference(x: jax.Array, kernel: jax.Array) -> jax.Array:
     )
 
 
-def test_one_equation_of_the_primitive_stands_in_the_program() -> None:
+@either_form
+def test_one_equation_of_the_primitive_stands_in_the_program(bind: Function) -> None:
     program = jax.make_jaxpr(bind)(jnp.ones(X_SHAPE), jnp.ones(KERNEL_SHAPE))
     assert [equation.primitive for equation in program.eqns] == [correlate_p]
     expected = jax.eval_shape(reference, jnp.ones(X_SHAPE), jnp.ones(KERNEL_SHAPE))
@@ -42,8 +51,9 @@ def test_one_equation_of_the_primitive_stands_in_the_program() -> None:
     assert program.out_avals[0].dtype == expected.dtype
 
 
+@either_form
 @pytest.mark.parametrize("dtype", [jnp.float32, jnp.bfloat16])
-def test_compiled_and_not_give_the_same(dtype: jnp.dtype) -> None:
+def test_compiled_and_not_give_the_same(dtype: jnp.dtype, bind: Function) -> None:
     x, kernel = whole_numbers(0, *X_SHAPE).astype(dtype), whole_numbers(1, *KERNEL_SHAPE).astype(dtype)
     expected = reference(x.astype(jnp.float32), kernel.astype(jnp.float32))
     for found in (bind(x, kernel), jax.jit(bind)(x, kernel)):
@@ -51,7 +61,8 @@ def test_compiled_and_not_give_the_same(dtype: jnp.dtype) -> None:
         np.testing.assert_allclose(found.astype(jnp.float32), expected, atol=1e-4)
 
 
-def test_jvp_is_the_product_rule() -> None:
+@either_form
+def test_jvp_is_the_product_rule(bind: Function) -> None:
     x, dx = whole_numbers(0, *X_SHAPE), whole_numbers(1, *X_SHAPE)
     kernel, dkernel = whole_numbers(2, *KERNEL_SHAPE), whole_numbers(3, *KERNEL_SHAPE)
     value, tangent = jax.jvp(bind, (x, kernel), (dx, dkernel))
@@ -59,7 +70,8 @@ def test_jvp_is_the_product_rule() -> None:
     np.testing.assert_allclose(tangent, reference(dx, kernel) + reference(x, dkernel), atol=1e-4)
 
 
-def test_jvp_along_one_operand() -> None:
+@either_form
+def test_jvp_along_one_operand(bind: Function) -> None:
     x, dx, kernel = whole_numbers(0, *X_SHAPE), whole_numbers(1, *X_SHAPE), whole_numbers(2, *KERNEL_SHAPE)
     of_input = jax.jvp(lambda x: bind(x, kernel), (x,), (dx,))[1]
     of_kernel = jax.jvp(lambda k: bind(x, k), (kernel,), (2 * kernel,))[1]
@@ -67,17 +79,19 @@ def test_jvp_along_one_operand() -> None:
     np.testing.assert_allclose(of_kernel, 2 * reference(x, kernel), atol=1e-4)
 
 
-def test_first_derivatives_are_finite_differences() -> None:
+@either_form
+def test_first_derivatives_are_finite_differences(bind: Function) -> None:
     x, kernel = whole_numbers(0, 1, 4, 4, 1), whole_numbers(1, 2, 2, 1, 2)
     wide = 0.5  # a central difference of a product is exact at any width: the wider, the less is rounded
     check_grads(jax.jit(bind), (x, kernel), order=1, eps=wide, atol=1e-3, rtol=1e-3)
 
 
-def test_second_derivatives_are_those_of_xla() -> None:
+@either_form
+def test_second_derivatives_are_those_of_xla(bind: Function) -> None:
     x, dx = whole_numbers(0, *X_SHAPE), whole_numbers(1, *X_SHAPE)
     kernel, dkernel = whole_numbers(2, *KERNEL_SHAPE), whole_numbers(3, *KERNEL_SHAPE)
 
-    def second(function: Callable[..., jax.Array]) -> object:
+    def second(function: Function) -> object:
         gradient = jax.grad(lambda operands: jnp.sum(function(*operands) ** 2))
         forward = jax.jvp(gradient, ((x, kernel),), ((dx, dkernel),))[1]
         return forward, jax.vjp(gradient, (x, kernel))[1]((dx, dkernel))
@@ -86,18 +100,20 @@ def test_second_derivatives_are_those_of_xla() -> None:
     jax.tree.map(lambda f, e: np.testing.assert_allclose(f, e, rtol=1e-5, atol=1e-2), found, expected)
 
 
-def test_gradients_are_adjoints() -> None:
+@pytest.mark.parametrize("use_patches", [True, False])
+def test_gradients_are_adjoints(use_patches: bool) -> None:
     x, kernel = whole_numbers(0, *X_SHAPE), whole_numbers(1, *KERNEL_SHAPE)
     weights = whole_numbers(2, *reference(x, kernel).shape)
     to_input = input_gradient(kernel, weights, X_SHAPE[1:-1], **GEOMETRY)
-    to_kernel = kernel_gradient(x, weights, KERNEL_SHAPE[:2], **GEOMETRY)
+    to_kernel = kernel_gradient(x, weights, KERNEL_SHAPE[:2], **GEOMETRY, use_patches=use_patches)
     product = jnp.vdot(reference(x, kernel), weights)
     np.testing.assert_allclose(jnp.vdot(x, to_input), product, atol=1e-3)
     np.testing.assert_allclose(jnp.vdot(kernel, to_kernel), product, atol=1e-3)
 
 
+@either_form
 @pytest.mark.parametrize(("x_axis", "kernel_axis"), [(0, None), (2, None), (None, 0), (None, 3), (0, 0), (4, 1)])
-def test_vmap_is_a_loop(x_axis: int | None, kernel_axis: int | None) -> None:
+def test_vmap_is_a_loop(x_axis: int | None, kernel_axis: int | None, bind: Function) -> None:
     runs = 3
     xs, kernels = whole_numbers(0, runs, *X_SHAPE), whole_numbers(1, runs, *KERNEL_SHAPE)
     x = xs[0] if x_axis is None else jnp.moveaxis(xs, 0, x_axis)
@@ -108,13 +124,14 @@ def test_vmap_is_a_loop(x_axis: int | None, kernel_axis: int | None) -> None:
         np.testing.assert_allclose(found[run], expected, atol=1e-4)
 
 
+@either_form
 @pytest.mark.parametrize("argument", [0, 1])
 @pytest.mark.parametrize("axes", [(0, None), (None, 0), (0, 0)])
-def test_gradient_of_each_member_under_vmap(axes: tuple[int | None, int | None], argument: int) -> None:
+def test_gradient_of_each_member_under_vmap(axes: tuple[int | None, int | None], argument: int, bind: Function) -> None:
     xs, kernels = whole_numbers(0, 3, *X_SHAPE), whole_numbers(1, 3, *KERNEL_SHAPE)
     x, kernel = (array if axis == 0 else array[0] for array, axis in zip((xs, kernels), axes, strict=True))
 
-    def gradient(function: Callable[..., jax.Array]) -> Callable[..., jax.Array]:
+    def gradient(function: Function) -> Function:
         return jax.grad(lambda x, k: jnp.sum(function(x, k) ** 2), argument)
 
     found = jax.jit(jax.vmap(gradient(bind), axes))(x, kernel)

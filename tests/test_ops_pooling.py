@@ -12,6 +12,8 @@ from hypothesis import strategies as st
 
 from cnnjax.ops.pooling import average_pool, max_pool
 
+GRADIENT_OF_MAX = jax.jit(jax.grad(lambda x: max_pool(x, 3).sum()))
+
 
 class Case(NamedTuple):
     """An input below 0, so that a border of zeros would win, and how the window slides."""
@@ -56,7 +58,7 @@ def pooled_both(case: Case, x: jax.Array) -> tuple[jax.Array, jax.Array]:
     return max_pool(x, case.window, **options), average_pool(x, case.window, **options)
 
 
-@settings(deadline=None, max_examples=25, derandomize=True)
+@settings(deadline=None, max_examples=20, derandomize=True)
 @given(cases())
 def test_each_position_summarises_what_it_sees(case: Case) -> None:
     greatest, mean = jax.jit(lambda x: pooled_both(case, x))(case.x)
@@ -92,11 +94,11 @@ def test_two_by_two_tie_is_shared_equally() -> None:
     np.testing.assert_array_equal(gradient, np.full((1, 4, 4, 1), 0.25))
 
 
-@settings(deadline=None, max_examples=25, derandomize=True)
+@settings(deadline=None, max_examples=20, derandomize=True)
 @given(st.lists(st.integers(-1, 1), min_size=9, max_size=9))
 def test_tie_is_shared_among_the_greatest_alone(values: list[int]) -> None:
-    x = jnp.asarray(values, jnp.float32).reshape(1, 3, 3, 1)
-    gradient = jax.grad(lambda x: max_pool(x, 3).sum())(x)
+    x = np.asarray(values, np.float32).reshape(1, 3, 3, 1)
+    gradient = np.asarray(GRADIENT_OF_MAX(x))
     np.testing.assert_array_equal(gradient > 0, x == x.max())
     np.testing.assert_array_equal(gradient >= 0, np.ones_like(x, bool))
     np.testing.assert_allclose(gradient.sum(), 1.0, rtol=1e-6)
@@ -106,7 +108,8 @@ def test_tie_is_shared_among_the_greatest_alone(values: list[int]) -> None:
 @pytest.mark.parametrize("value", [-5, -128])
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16", "int8"])
 def test_padding_never_wins(padding: str | int, value: int, dtype: str) -> None:
-    found = max_pool(jnp.full((1, 5, 5, 2), value, dtype), 3, strides=2, padding=padding)
+    pool = jax.jit(lambda x: max_pool(x, 3, strides=2, padding=padding))
+    found = pool(jnp.full((1, 5, 5, 2), value, dtype))
     assert found.dtype == dtype
     np.testing.assert_array_equal(np.asarray(found, np.float32), np.full((1, 3, 3, 2), value))
 

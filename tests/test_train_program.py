@@ -7,15 +7,17 @@ import numpy as np
 import pytest
 
 from cnnjax.config import Config, DataConfig, FilterRule, ModelConfig, OptimConfig, TrainConfig
+from cnnjax.data.augmentation import augment
 from cnnjax.data.dataset import Dataset
-from cnnjax.data.feed import epoch_order
+from cnnjax.data.feed import epoch_order, standardise
 from cnnjax.ops.keys import stream_key
 from cnnjax.train.assembly import Assembly, Compiled, assemble, best_variables
 from cnnjax.train.devices import replicate
 from cnnjax.train.interruption import Interruption
 from cnnjax.train.loop import evaluate
+from cnnjax.train.setup import build_model
 from cnnjax.train.state import Sums, TrainState
-from cnnjax.train.step import Keys
+from cnnjax.train.step import Keys, variables_of
 
 
 def host(tree: Any) -> Any:
@@ -43,17 +45,19 @@ def differ(left: Any, right: Any) -> bool:
     return any(not np.array_equal(a, b) for a, b in pairs)
 
 
+FULL = Config(
+    model=ModelConfig(name="convnet", width=2, depth=2, kernel_size=3, pool="none", norm="batch", dropout=0.3),
+    data=DataConfig(augment=("shift",), max_shift=1),
+    filters=(FilterRule("(stage1|head)/.*"), FilterRule("stage2/.*", "gaussian", "frozen")),
+    optim=OptimConfig(name="sgd", lr=0.1, momentum=0.9, weight_decay=0.1),
+    train=TrainConfig(epochs=13 / 6, batch_size=8, eval_batch_size=8),
+)
+
+
 @pytest.fixture(scope="module")
 def full(toy: Dataset) -> Assembly:
     """Batch norm, dropout, augmentation and weight decay; the second of two stages is frozen."""
-    config = Config(
-        model=ModelConfig(name="convnet", width=2, depth=2, kernel_size=3, pool="none", norm="batch", dropout=0.3),
-        data=DataConfig(augment=("shift", "flip"), max_shift=1),
-        filters=(FilterRule("(stage1|head)/.*"), FilterRule("stage2/.*", "gaussian", "frozen")),
-        optim=OptimConfig(name="sgd", lr=0.1, momentum=0.9, weight_decay=0.1),
-        train=TrainConfig(epochs=13 / 6, batch_size=8, eval_batch_size=8),
-    )
-    return assemble(config, toy, 0, Compiled(), Interruption())
+    return assemble(FULL, toy, 0, Compiled(), Interruption())
 
 
 def logits_of(images: np.ndarray, kernel: np.ndarray, bias: np.ndarray) -> np.ndarray:
@@ -130,14 +134,35 @@ def test_every_stream_of_randomness_is_used(full: Assembly, stream: str) -> None
 
 def test_randomness_depends_on_the_step(full: Assembly) -> None:
     # The examples lie so that the first step of both epochs takes the same ones in the same order.
-    state, losses = host(full.state), []
+    losses = []
     for epoch in (0, 1):
-        again = state._replace(step=np.int32(6 * epoch))
-        order = epoch_order(full.inputs.keys.order, epoch, 50)
-        feed = jax.tree.map(lambda a, order=order: a[np.argsort(order)], full.inputs.train)
-        run = full.program.train(replicate(again), full.inputs.frozen, replicate(feed), full.inputs.keys, 1)
-        losses.append(float(run.sums.loss))
+        state = host(full.state)._replace(step=np.int32(6 * epoch))
+        place = np.argsort(epoch_order(full.inputs.keys.order, epoch, 50))
+        feed = replicate(jax.tree.map(lambda a, place=place: a[place], host(full.inputs.train)))
+        after = full.program.train(replicate(state), full.inputs.frozen, feed, full.inputs.keys, 1)
+        losses.append(float(after.sums.loss))
     assert losses[0] != losses[1]
+
+
+def test_frozen_stage_runs_as_in_evaluation(full: Assembly, toy: Dataset) -> None:
+    start, keys = full.state, full.inputs.keys
+    order = np.asarray(epoch_order(keys.order, 0, 50))[:8]
+    variables = variables_of(*({**frozen, **rest} for frozen, rest in zip(full.inputs.frozen, start[1:3], strict=True)))
+    model = build_model(FULL.model, toy.summary)
+    images = augment(toy.train.images[order], jax.random.fold_in(keys.augment, 0), np.arange(8), ("shift",), 1)
+
+    @jax.jit
+    def logits() -> jax.Array:
+        x = standardise(images, (120.0,), (60.0,))
+        x, _ = model.apply(variables, x, until="stage1", train=True, mutable=["batch_stats"])
+        x = model.apply(variables, x, after="stage1", until="stage2")
+        dropout = {"dropout": jax.random.fold_in(keys.dropout, 0)}
+        return model.apply(variables, x, after="stage2", train=True, rngs=dropout)
+
+    scores, labels = log_softmax(np.asarray(logits())), toy.train.labels[order]
+    sums = train(full, [1]).sums
+    assert float(sums.loss) == pytest.approx(-scores[np.arange(8), labels].sum(), rel=1e-4)
+    assert int(sums.correct) == int((scores.argmax(1) == labels).sum())
 
 
 @pytest.mark.parametrize(("first", "end"), [(0, 21), (0, 1), (3, 10), (0, 8), (21, 34), (33, 34)])
@@ -190,24 +215,6 @@ def test_settle_keeps_the_first_of_the_best(linear: Assembly) -> None:
         assert int(state.sums.examples) == 0
     assert seen == {3: (10, 3), 6: (12, 6), 9: (12, 6), 12: (12, 6)}
     assert_identical(state.best.trained, {path: a + 6 for path, a in host(linear.state).trained.items()})
-
-
-def test_cached_features_train_as_the_frozen_prefix_itself(toy: Dataset, monkeypatch: pytest.MonkeyPatch) -> None:
-    config = Config(
-        model=ModelConfig(name="convnet", width=2, depth=1, kernel_size=3, pool="none", norm="batch"),
-        filters=(FilterRule("stage1/.*", "gaussian", "frozen"), FilterRule("head/.*")),
-        optim=OptimConfig(name="sgd", lr=0.1, schedule="constant"),
-        train=TrainConfig(epochs=1, batch_size=8, eval_batch_size=32),
-    )
-    cached = assemble(config, toy, 0, Compiled(), Interruption())
-    monkeypatch.setattr("cnnjax.filters.features.MOST_FEATURE_BYTES", 0)
-    anew = assemble(config, toy, 0, Compiled(), Interruption())
-    assert (cached.from_features, anew.from_features) == (True, False)
-    left, right = train(cached, [13]), train(anew, [13])
-    assert differ(left.trained, cached.state.trained)
-    for path in left.trained:
-        np.testing.assert_allclose(left.trained[path], right.trained[path], rtol=1e-3, atol=1e-5)
-    assert float(left.sums.loss) == pytest.approx(float(right.sums.loss), rel=1e-4)
 
 
 def test_it_learns(linear: Assembly, toy: Dataset) -> None:

@@ -33,6 +33,13 @@ class Interval:
         return Interval(self.start - before * self.stride, self.size + extent * self.stride, self.stride * stride)
 
 
+_ELEMENTWISE_NAMES = """
+    abs add and clamp convert_element_type copy cos div eq erf erf_inv exp exp2 expm1 ge gt integer_pow
+    is_finite le log log1p logistic lt max min mul ne neg not or pow rsqrt select_n sign sin sqrt square
+    stop_gradient sub tanh xor
+"""
+_ELEMENTWISE = frozenset(_ELEMENTWISE_NAMES.split())
+
 Fields = dict[int, Interval]
 """By array axis. An array that depends on the input but lost a spatial axis sees all of it: `EVERYTHING`."""
 EVERYTHING: Fields = {}
@@ -98,8 +105,6 @@ def _apply(equation: core.JaxprEqn, inputs: Sequence[Fields | None]) -> Fields:
         window = tuple(shape_of(equation.invars[1])[axis] for axis in layout.rhs_spec[2:])
         axes, strides, dilation = layout.lhs_spec[2:], params["window_strides"], params["rhs_dilation"]
         return _behind_windows(first, axes, window, strides, dilation, params["padding"])
-    if name.startswith("reduce_window") or name in ("cumsum", "argmax"):
-        raise NotImplementedError(f"the receptive field through {name} is not known")
     if name == "pad":
         return {a: f.window(1, 1, 1, params["padding_config"][a][0]) for a, f in first.items()}
     if name == "slice":
@@ -119,7 +124,9 @@ def _apply(equation: core.JaxprEqn, inputs: Sequence[Fields | None]) -> Fields:
     if name == "squeeze":
         gone = params["dimensions"]
         return {a - sum(g < a for g in gone): f for a, f in first.items() if a not in gone}
-    return _combined(inputs)
+    if name in _ELEMENTWISE or (name == "concatenate" and params["dimension"] not in first):
+        return _combined(inputs)
+    raise NotImplementedError(f"the receptive field through {name} is not known")
 
 
 def _behind_windows(fields: Fields, axes: Iterable[int], *settings: Sequence[Any]) -> Fields:

@@ -2,8 +2,9 @@
 
 XLA's own gradients of a convolution are: with respect to the input, a convolution with a reversed kernel, and with
 respect to the kernel, one with the batch as channels. On a CPU neither takes the fast path, and both are more than ten
-times slower than the convolution. Here the kernel is reversed before the first, and the second is a matrix product
-for each offset of the window. It is a primitive, not a `custom_vjp`, so that forward mode and `vmap` work too.
+times slower than the convolution. Here the kernel is reversed before the first, and the second is a matrix product:
+one of all patches, where they are small, or else one for each offset of the window. It is a primitive, not a
+`custom_vjp`, so that forward mode and `vmap` work too.
 """
 
 import itertools
@@ -15,6 +16,8 @@ import jax.numpy as jnp
 from jax import lax
 from jax.extend.core import Primitive
 from jax.interpreters import ad, batching, mlir
+
+from cnnjax.ops.patches import extract_patches
 
 Pairs = tuple[tuple[int, int], ...]
 
@@ -28,11 +31,40 @@ def xla_correlate(
     return lax.conv_general_dilated(x, kernel, strides, padding, rhs_dilation=dilation, dimension_numbers=layout)
 
 
-def correlate_by_offsets(
-    x: jax.Array, kernel: jax.Array, strides: Sequence[int], padding: Pairs, dilation: Sequence[int]
+def correlate_for_cpu(
+    x: jax.Array,
+    kernel: jax.Array,
+    strides: Sequence[int],
+    padding: Pairs,
+    dilation: Sequence[int],
+    *,
+    use_patches: bool,
 ) -> jax.Array:
-    """The same function as `xla_correlate`, with the gradients that this module is for."""
-    return correlate_p.bind(x, kernel, strides=tuple(strides), padding=tuple(padding), dilation=tuple(dilation))
+    """The same function as `xla_correlate`, with the gradients that this module is for.
+
+    Args:
+      use_patches: whether to multiply patches by the kernel, in the function and its gradient, instead of using XLA's
+        convolution in the one and the window's offsets in the other.
+    """
+    geometry = {"strides": tuple(strides), "padding": tuple(padding), "dilation": tuple(dilation)}
+    return correlate_p.bind(x, kernel, **geometry, use_patches=use_patches)
+
+
+def _compute(
+    x: jax.Array,
+    kernel: jax.Array,
+    strides: Sequence[int],
+    padding: Pairs,
+    dilation: Sequence[int],
+    use_patches: bool,
+) -> jax.Array:
+    if not use_patches:
+        return xla_correlate(x, kernel, strides, padding, dilation)
+    patches = extract_patches(x, kernel.shape[:-2], strides=strides, padding=padding, dilation=dilation)
+    features = kernel.shape[-1]
+    # Two axes: XLA's product over more of them transposes first.
+    product = patches.reshape(-1, patches.shape[-1]) @ kernel.reshape(-1, features)
+    return product.reshape(*patches.shape[:-1], features)
 
 
 def input_gradient(
@@ -67,48 +99,57 @@ def kernel_gradient(
     strides: Sequence[int],
     padding: Pairs,
     dilation: Sequence[int],
+    use_patches: bool,
 ) -> jax.Array:
     """dJ/dkernel [*window, C, F] from dJ/da [N, *positions, F]: the lectures' g(G, V, s).
 
-    One product of the inputs that an offset of the window meets with the gradient, for each offset.
+    The product of what each offset of the window meets with the gradient, for all offsets at once (patches) or one
+    after another.
     """
+    shape = (*window, x.shape[-1], gradient.shape[-1])
+    flat_gradient = gradient.reshape(-1, gradient.shape[-1])
+    if use_patches:
+        patches = extract_patches(x, window, strides=strides, padding=padding, dilation=dilation)
+        return (patches.reshape(-1, patches.shape[-1]).T @ flat_gradient).reshape(shape)
     x = jnp.pad(x, ((0, 0), *padding, (0, 0)))
-    positions = gradient.shape[1:-1]
-    summed = tuple(range(len(positions) + 1))
     products = []
     for offset in itertools.product(*map(range, window)):
         start = [o * d for o, d in zip(offset, dilation, strict=True)]
-        stop = [b + (p - 1) * s + 1 for b, p, s in zip(start, positions, strides, strict=True)]
-        seen = lax.slice(x, (0, *start, 0), (x.shape[0], *stop, x.shape[-1]), (1, *strides, 1))
-        products.append(jnp.tensordot(seen, gradient, (summed, summed)))
-    return jnp.stack(products).reshape(*window, x.shape[-1], gradient.shape[-1])
+        stop = [b + (p - 1) * s + 1 for b, p, s in zip(start, gradient.shape[1:-1], strides, strict=True)]
+        met = lax.slice(x, (0, *start, 0), (x.shape[0], *stop, x.shape[-1]), (1, *strides, 1))
+        products.append(met.reshape(-1, x.shape[-1]).T @ flat_gradient)
+    return jnp.stack(products).reshape(shape)
 
 
-def _transpose_to_input(gradient: jax.Array, x: ad.UndefinedPrimal, kernel: jax.Array, **geometry: Any) -> jax.Array:
+def _transpose_to_input(
+    gradient: jax.Array, x: ad.UndefinedPrimal, kernel: jax.Array, use_patches: bool, **geometry: Any
+) -> jax.Array:
+    del use_patches
     return input_gradient(kernel, gradient, x.aval.shape[1:-1], **geometry)
 
 
-def _transpose_to_kernel(gradient: jax.Array, x: jax.Array, kernel: ad.UndefinedPrimal, **geometry: Any) -> jax.Array:
-    return kernel_gradient(x, gradient, kernel.aval.shape[:-2], **geometry)
+def _transpose_to_kernel(gradient: jax.Array, x: jax.Array, kernel: ad.UndefinedPrimal, **parameters: Any) -> jax.Array:
+    return kernel_gradient(x, gradient, kernel.aval.shape[:-2], **parameters)
 
 
-def _batch(operands: tuple[jax.Array, jax.Array], axes: tuple[Any, Any], **geometry: Any) -> tuple[jax.Array, int]:
+def _batch(operands: tuple[jax.Array, jax.Array], axes: tuple[Any, Any], **parameters: Any) -> tuple[jax.Array, int]:
     """Batched inputs join the batch; batched kernels are left to XLA's own batching."""
     (x, kernel), (x_axis, kernel_axis) = operands, axes
     if kernel_axis is not None:
-        return jax.vmap(lambda x, k: xla_correlate(x, k, **geometry), (x_axis, kernel_axis))(x, kernel), 0
+        return jax.vmap(lambda x, k: _compute(x, k, **parameters), (x_axis, kernel_axis))(x, kernel), 0
     x = jnp.moveaxis(x, x_axis, 0)
-    joined = correlate_by_offsets(x.reshape(-1, *x.shape[2:]), kernel, **geometry)
+    joined = correlate_p.bind(x.reshape(-1, *x.shape[2:]), kernel, **parameters)
     return joined.reshape(*x.shape[:2], *joined.shape[1:]), 0
 
 
+def _shape(x: jax.Array, kernel: jax.Array, **parameters: Any) -> jax.core.ShapedArray:
+    output = jax.eval_shape(lambda x, k: _compute(x, k, **parameters), x, kernel)
+    return jax.core.ShapedArray(output.shape, output.dtype)
+
+
 correlate_p = Primitive("correlate")
-correlate_p.def_impl(jax.jit(xla_correlate, static_argnames=("strides", "padding", "dilation")))
-correlate_p.def_abstract_eval(
-    lambda x, kernel, **geometry: jax.core.ShapedArray(
-        jax.eval_shape(lambda x, k: xla_correlate(x, k, **geometry), x, kernel).shape, x.dtype
-    )
-)
-mlir.register_lowering(correlate_p, mlir.lower_fun(xla_correlate, multiple_results=False))
+correlate_p.def_impl(jax.jit(_compute, static_argnames=("strides", "padding", "dilation", "use_patches")))
+correlate_p.def_abstract_eval(_shape)
+mlir.register_lowering(correlate_p, mlir.lower_fun(_compute, multiple_results=False))
 ad.defbilinear(correlate_p, _transpose_to_input, _transpose_to_kernel)
 batching.primitive_batchers[correlate_p] = _batch

@@ -1,6 +1,7 @@
 """Pooling: a neighbourhood is replaced by a summary of it, in any number of spatial dimensions."""
 
 import functools
+import itertools
 from collections.abc import Callable, Sequence
 
 import jax
@@ -8,6 +9,8 @@ import jax.numpy as jnp
 from jax import lax
 
 from cnnjax.ops.geometry import Padding, output_size, per_dimension, resolve_padding
+
+Sizes = tuple[int, ...]
 
 
 def max_pool(
@@ -19,8 +22,8 @@ def max_pool(
 ) -> jax.Array:
     """The greatest value of each window; padding never wins.
 
-    The gradient at a tie is shared among the greatest. It is made of elementwise maxima, which have a deterministic
-    gradient on every backend.
+    The gradient is shared equally among the greatest of a window. It is computed without a scatter, so it is the same
+    at every run on every backend.
 
     Args:
       x: [N, *spatial, C].
@@ -32,7 +35,8 @@ def max_pool(
       [N, *positions, C].
     """
     lowest = -jnp.inf if jnp.issubdtype(x.dtype, jnp.floating) else jnp.iinfo(x.dtype).min
-    return _reduce_windows(x, window, strides, padding, lowest, jnp.maximum)
+    padded, window, strides = _resolve(x, window, strides, padding, lowest)
+    return _max_windows(padded, window, strides)
 
 
 def average_pool(
@@ -43,28 +47,81 @@ def average_pool(
     padding: Padding = "valid",
 ) -> jax.Array:
     """The mean of each window over the elements that are not padding. Arguments and shapes as in `max_pool`."""
-    total = _reduce_windows(x, window, strides, padding, 0, jnp.add)
-    counts = _reduce_windows(jnp.ones((1, *x.shape[1:-1], 1), x.dtype), window, strides, padding, 0, jnp.add)
-    return total / counts
+    padded, window, strides = _resolve(x, window, strides, padding, 0)
+    ones, _, _ = _resolve(jnp.ones((1, *x.shape[1:-1], 1), x.dtype), window, strides, padding, 0)
+    return _combine_windows(padded, window, strides, jnp.add) / _combine_windows(ones, window, strides, jnp.add)
 
 
-def _reduce_windows(
+def _resolve(
     x: jax.Array,
     window: int | Sequence[int],
     strides: int | Sequence[int] | None,
     padding: Padding,
     fill: float,
-    combine: Callable[[jax.Array, jax.Array], jax.Array],
-) -> jax.Array:
+) -> tuple[jax.Array, Sizes, Sizes]:
+    """The padded input, and the window and strides of each spatial dimension."""
     dimensions = x.ndim - 2
     window = per_dimension(window, dimensions, "the pooling window")
     strides = window if strides is None else per_dimension(strides, dimensions, "strides")
     pads = resolve_padding(padding, x.shape[1:-1], window, strides, (1,) * dimensions)
     if any(max(pair) >= size for pair, size in zip(pads, window, strict=True)):
         raise ValueError(f"padding {pads} leaves a window of {window} with nothing but padding in it")
-    x = jnp.pad(x, ((0, 0), *pads, (0, 0)), constant_values=fill) if any(map(any, pads)) else x
+    if any(map(any, pads)):
+        x = jnp.pad(x, ((0, 0), *pads, (0, 0)), constant_values=fill)
+    return x, window, strides
+
+
+def _combine_windows(
+    x: jax.Array, window: Sizes, strides: Sizes, combine: Callable[[jax.Array, jax.Array], jax.Array]
+) -> jax.Array:
+    """Each window's elements combined, one axis after another."""
     for axis, (k, s) in enumerate(zip(window, strides, strict=True), start=1):
         positions = output_size(x.shape[axis], k, s)
         views = [lax.slice_in_dim(x, i, i + (positions - 1) * s + 1, stride=s, axis=axis) for i in range(k)]
         x = functools.reduce(combine, views)
     return x
+
+
+@functools.partial(jax.custom_jvp, nondiff_argnums=(1, 2))
+def _max_windows(x: jax.Array, window: Sizes, strides: Sizes) -> jax.Array:
+    return _combine_windows(x, window, strides, jnp.maximum)
+
+
+@_max_windows.defjvp
+def _max_windows_jvp(
+    window: Sizes, strides: Sizes, primals: tuple[jax.Array], tangents: tuple[jax.Array]
+) -> tuple[jax.Array, jax.Array]:
+    """The mean of the tangents of each window's greatest elements."""
+    ((x,), (tangent,)) = primals, tangents
+    greatest = _max_windows(x, window, strides)
+    if window == strides:
+        seen, axes = _blocks(x, window)
+        tangents_seen, _ = _blocks(tangent, window)
+        chosen = seen == jnp.expand_dims(greatest, axes)
+        count = chosen.sum(axes, dtype=x.dtype)
+        return greatest, jnp.where(chosen, tangents_seen, 0).sum(axes) / count
+    views, tangent_views = _views(x, window, strides), _views(tangent, window, strides)
+    chosen_views = [view == greatest for view in views]
+    count = functools.reduce(jnp.add, [chosen.astype(x.dtype) for chosen in chosen_views])
+    kept = [jnp.where(chosen, t, 0) for chosen, t in zip(chosen_views, tangent_views, strict=True)]
+    return greatest, functools.reduce(jnp.add, kept) / count
+
+
+def _blocks(x: jax.Array, window: Sizes) -> tuple[jax.Array, tuple[int, ...]]:
+    """Windows that do not overlap, each spatial axis as (positions, within), and the axes `within`."""
+    shape: list[int] = [x.shape[0]]
+    for axis, k in enumerate(window, start=1):
+        positions = x.shape[axis] // k
+        x = lax.slice_in_dim(x, 0, positions * k, axis=axis)
+        shape += [positions, k]
+    return x.reshape(*shape, x.shape[-1]), tuple(range(2, len(shape), 2))
+
+
+def _views(x: jax.Array, window: Sizes, strides: Sizes) -> list[jax.Array]:
+    """For each offset of the window, the elements there at all positions."""
+    positions = [output_size(size, k, s) for size, k, s in zip(x.shape[1:-1], window, strides, strict=True)]
+    views = []
+    for offset in itertools.product(*map(range, window)):
+        stop = [o + (p - 1) * s + 1 for o, p, s in zip(offset, positions, strides, strict=True)]
+        views.append(lax.slice(x, (0, *offset, 0), (x.shape[0], *stop, x.shape[-1]), (1, *strides, 1)))
+    return views

@@ -1,0 +1,105 @@
+"""The configurable network: its shapes, its options, and the equivariance that convolution promises."""
+
+import jax
+import numpy as np
+import pytest
+
+from cnnjax.config import RequestError
+from cnnjax.models.convnet import convnet
+from cnnjax.models.network import Network, run_stages
+from tests.variables import drawn_variables
+
+Shape = tuple[int, ...]
+
+
+def shapes_of(model: Network, input_shape: Shape) -> dict[str, Shape]:
+    variables = jax.eval_shape(model.init, jax.random.key(0), jax.ShapeDtypeStruct(input_shape, np.float32))
+    flat = jax.tree_util.tree_leaves_with_path(variables)
+    return {jax.tree_util.keystr(path, simple=True, separator="/"): leaf.shape for path, leaf in flat}
+
+
+@pytest.mark.parametrize("spatial", [(12,), (12, 8), (8, 8, 4)])
+def test_parameters_in_every_number_of_dimensions(spatial: Shape) -> None:
+    model = convnet(10, width=3, depth=2, kernel_size=5)
+    window, pooled = (5,) * len(spatial), int(np.prod([size // 4 for size in spatial]))
+    assert model.stage_names == ("stage1", "stage2", "head")
+    assert shapes_of(model, (1, *spatial, 2)) == {
+        "params/stage1/conv/kernel": (*window, 2, 3),
+        "params/stage1/conv/bias": (3,),
+        "params/stage2/conv/kernel": (*window, 3, 6),
+        "params/stage2/conv/bias": (6,),
+        "params/head/layer/kernel": (pooled * 6, 10),
+        "params/head/layer/bias": (10,),
+    }
+
+
+def test_width_doubles_with_depth() -> None:
+    shapes = shapes_of(convnet(10, width=4, depth=4), (1, 16, 1))
+    assert [shapes[f"params/stage{i}/conv/bias"] for i in (1, 2, 3, 4)] == [(4,), (8,), (16,), (32,)]
+
+
+@pytest.mark.parametrize("spatial", [(11,), (9, 7)])
+def test_logits_in_one_and_two_dimensions(spatial: Shape) -> None:
+    model = convnet(3, width=2, depth=1, kernel_size=3, pool="average", act="identity", padding="valid")
+    x = np.random.default_rng(0).normal(size=(2, *spatial, 1)).astype(np.float32)
+    variables = drawn_variables(model, x.shape)
+    logits = jax.jit(model.apply)(variables, x)
+    assert logits.shape == (2, 3)
+    linear = jax.jit(model.apply)(variables, 2 * x) - jax.jit(model.apply)(variables, 0 * x)
+    at_zero = jax.jit(model.apply)(variables, 0 * x)
+    np.testing.assert_allclose(linear, 2 * (logits - at_zero), rtol=1e-3, atol=1e-4)  # no nonlinearity is left
+    assert np.abs(linear).max() > 0.1
+
+
+@pytest.mark.parametrize(("pool", "shift"), [("max", 4), ("average", 4), ("stride", 4), ("none", 1)])
+@pytest.mark.parametrize("spatial", [(32,), (24, 20)])
+def test_features_move_with_the_input(pool: str, shift: int, spatial: Shape) -> None:
+    model = convnet(10, width=2, depth=2, kernel_size=3, pool=pool, act="abs")
+    x = np.zeros((1, *spatial, 1), np.float32)
+    middle = (slice(None), *[slice(8, size - 8) for size in spatial])
+    x[middle] = np.random.default_rng(0).normal(size=x[middle].shape)
+    variables = drawn_variables(model, x.shape)
+    features = jax.jit(lambda x: run_stages(model, variables, x, until="stage2"))
+    found, still = features(np.roll(x, shift, axis=1)), features(x)
+    moved = np.roll(still, shift // 4 if shift == 4 else shift, axis=1)
+    inside = (slice(None), *[slice(2, size - 2) for size in still.shape[1:-1]])  # bias spreads from the border
+    np.testing.assert_allclose(found[inside], moved[inside], rtol=1e-5, atol=1e-5)
+    assert np.abs(found - still).max() > 0.1
+
+
+def test_norm_stands_in_every_stage_and_shares_the_axis() -> None:
+    model = convnet(10, norm="batch", axis_name="devices")
+    shapes = shapes_of(model, (1, 8, 1))
+    assert shapes["params/stage1/norm/scale"] == shapes["batch_stats/stage1/norm/mean"] == (16,)
+    assert shapes["params/stage2/norm/scale"] == shapes["batch_stats/stage2/norm/var"] == (32,)
+    assert [stage.module.norm.axis_name for stage in model.stages[:-1]] == ["devices"] * 2
+
+
+def test_dropout_stands_before_the_head_alone() -> None:
+    model = convnet(4, width=2, depth=1, kernel_size=3, dropout=0.5)
+    x = np.random.default_rng(0).normal(size=(2, 8, 1)).astype(np.float32)
+    variables = drawn_variables(model, x.shape)
+
+    @jax.jit
+    def run(key: jax.Array) -> list[jax.Array]:
+        options = {"train": True, "rngs": {"dropout": key}}
+        return [model.apply(variables, x, until=until, **options) for until in ("stage1", "head")]
+
+    features, logits = run(jax.random.key(0))
+    np.testing.assert_allclose(features, run_stages(model, variables, x, until="stage1"), rtol=1e-5, atol=1e-6)
+    assert np.abs(logits - run_stages(model, variables, x)).max() > 0.01
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "says"),
+    [
+        ("pool", "maxx", "unknown pool 'maxx'; did you mean 'max'?"),
+        ("norm", "bach", "unknown norm 'bach'; did you mean 'batch'?"),
+        ("act", "rellu", "unknown act 'rellu'; did you mean 'relu'?"),
+        ("init", "lecum", "unknown init 'lecum'; did you mean 'lecun'?"),
+    ],
+)
+def test_unknown_option_names_the_nearest(field: str, value: str, says: str) -> None:
+    with pytest.raises(RequestError) as caught:
+        convnet(10, **{field: value})
+    assert str(caught.value) == says

@@ -1,0 +1,56 @@
+"""The table of a network against numbers worked by hand."""
+
+import jax
+import pytest
+
+import cnnjax
+from cnnjax.models.convnet import convnet
+from cnnjax.models.description import describe
+from cnnjax.models.lenet import lenet5
+from cnnjax.models.logistic import logistic
+
+COLUMNS = ["stage", "output", "parameters", "multiply_adds", "receptive_field", "stride", "offset"]
+
+
+def test_lenet_row_by_row() -> None:
+    table = describe(lenet5(10), (28, 28, 1))
+    assert list(table.columns) == COLUMNS
+    assert [tuple(row) for row in table.itertuples(index=False)] == [
+        ("stage1", (14, 14, 6), 156, 28 * 28 * 25 * 6, (6, 6), (2, 2), (-2, -2)),
+        ("stage2", (5, 5, 16), 2_416, 10 * 10 * 25 * 6 * 16, (16, 16), (4, 4), (-2, -2)),
+        ("stage3", (120,), 48_120, 400 * 120, None, None, None),
+        ("stage4", (84,), 10_164, 120 * 84, None, None, None),
+        ("head", (10,), 850, 84 * 10, None, None, None),
+        ("total", (10,), 61_706, 416_520, None, None, None),
+    ]
+
+
+def test_one_dimension() -> None:
+    table = describe(convnet(10, width=4, depth=2, kernel_size=3, padding="valid", norm="batch"), (40, 2))
+    # 40 -> 38 -> 19 -> 17 -> 8 positions; a norm has a scale and a bias for each map
+    assert [tuple(row) for row in table.itertuples(index=False)] == [
+        ("stage1", (19, 4), 3 * 2 * 4 + 4 + 8, 38 * 3 * 2 * 4, (4,), (2,), (0,)),
+        ("stage2", (8, 8), 3 * 4 * 8 + 8 + 16, 17 * 3 * 4 * 8, (10,), (4,), (0,)),
+        ("head", (10,), 64 * 10 + 10, 640, None, None, None),
+        ("total", (10,), 36 + 120 + 650, 912 + 1632 + 640, None, None, None),
+    ]
+
+
+def test_logistic_sees_everything_at_once() -> None:
+    table = cnnjax.describe(logistic(3), (5, 5, 1))
+    assert table.stage.tolist() == ["head", "total"]
+    assert table.parameters.tolist() == [78, 78]
+    assert table.receptive_field.tolist() == [None, None]
+
+
+def test_multiply_adds_are_of_one_example_in_every_lowering(monkeypatch: pytest.MonkeyPatch) -> None:
+    here = describe(lenet5(10), (28, 28, 1))
+    monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
+    assert describe(lenet5(10), (28, 28, 1)).equals(here)
+
+
+def test_nothing_is_allocated() -> None:
+    model = convnet(10, width=2**20, depth=2)
+    table = describe(model, (32, 32, 3))
+    assert table.parameters.iloc[1] == 25 * 2**20 * 2**21 + 2**21
+    assert 4 * table.parameters.iloc[-1] > 2**47  # bytes: more than a process can address

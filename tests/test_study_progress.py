@@ -1,0 +1,112 @@
+"""How far a study is and how long it will take, by a clock of the test's own."""
+
+import io
+from collections.abc import Callable
+
+import pytest
+from etils import epath
+from rich.console import Console
+
+from cnnjax.study.progress import StudyProgress
+from cnnjax.study.workdir import Unit
+
+UNITS = [Unit(arm, seed, epath.Path("nowhere")) for seed in (0, 1) for arm in ("fast", "slow")]
+
+
+@pytest.fixture
+def clock() -> Callable[..., float]:
+    """The time in seconds; called with a number, it goes on by so much."""
+    now = [1000.0]
+
+    def read(forward: float = 0.0) -> float:
+        now[0] += forward
+        return now[0]
+
+    return read
+
+
+def plain(clock: Callable[[], float], units: list[Unit] = UNITS) -> tuple[StudyProgress, io.StringIO]:
+    text = io.StringIO()
+    return StudyProgress(Console(file=text, width=200), units, clock), text
+
+
+def test_time_left_is_unknown_at_first(clock: Callable[..., float]) -> None:
+    progress, _ = plain(clock)
+    assert progress.seconds_left() is None
+    progress.begin(UNITS[0])
+    clock(3)
+    assert progress.seconds_left() is None
+
+
+def test_time_left_of_the_first_run_is_that_of_all(clock: Callable[..., float]) -> None:
+    progress, _ = plain(clock)
+    progress.begin(UNITS[0])
+    clock(10)
+    progress.advance(0.25)
+    # A run lasts 40 s: 30 s are left of this one, and three are to come.
+    assert progress.seconds_left() == pytest.approx(30 + 3 * 40)
+
+
+def test_time_left_takes_each_run_to_last_as_its_arm_did(clock: Callable[..., float]) -> None:
+    progress, _ = plain(clock)
+    progress.begin(UNITS[0])
+    clock(10)
+    progress.end("finished")
+    assert progress.seconds_left() == pytest.approx(3 * 10)
+    progress.begin(UNITS[1])
+    clock(50)
+    progress.end("finished")
+    assert progress.seconds_left() == pytest.approx(10 + 50)
+    progress.begin(UNITS[2])
+    clock(4)
+    assert progress.seconds_left() == pytest.approx((10 - 4) + 50)
+    progress.advance(0.2)  # 4 s for a fifth: it is slower than the one before
+    assert progress.seconds_left() == pytest.approx(16 + 50)
+    clock(16)
+    progress.end("finished")
+    progress.begin(UNITS[3])
+    clock(60)
+    assert progress.seconds_left() == 0  # longer than the one before, and nothing is known of its share
+    progress.end("finished")
+    assert progress.seconds_left() == 0
+
+
+def test_line_for_each_run_that_ends(clock: Callable[..., float]) -> None:
+    progress, text = plain(clock)
+    with progress:
+        progress.begin(UNITS[0])
+        clock(10)
+        progress.end("finished")
+        progress.begin(UNITS[1])
+        clock(150.25)
+        progress.end("failed ([red] ValueError)")
+    assert text.getvalue().splitlines() == [
+        "fast seed 0: finished in 10.0 s; 30 s left",
+        "slow seed 0: failed ([red] ValueError) in 150.2 s; 3 min left",
+    ]
+
+
+def test_line_now_and_then_while_a_run_lasts(clock: Callable[..., float]) -> None:
+    progress, text = plain(clock, UNITS[:1])
+    progress.begin(UNITS[0])
+    for percent in range(1, 101):
+        clock(1)
+        progress.advance(percent / 100)
+    lines = text.getvalue().splitlines()
+    assert lines[0] == "fast seed 0: 15%; 85 s left"
+    assert lines[-1] == "fast seed 0: 90%; 10 s left"
+    assert len(lines) == 6
+
+
+def test_terminal_has_one_live_line(clock: Callable[..., float]) -> None:
+    text = io.StringIO()
+    console = Console(file=text, width=100, force_terminal=True, _environ={})
+    with StudyProgress(console, UNITS[:1], clock) as progress:
+        progress.begin(UNITS[0])
+        clock(100)
+        progress.advance(0.5)
+        assert "50%; " not in text.getvalue()  # no plain line
+        progress.end("finished")
+    written = text.getvalue()
+    assert "fast seed 0: finished in 100.0 s" in written
+    assert written.count("\x1b[?25l") == written.count("\x1b[?25h") == 1  # the cursor hides and comes back

@@ -1,0 +1,116 @@
+"""Running the units of a study: what is done once, and what one failure leaves to the others."""
+
+import io
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from etils import epath
+from rich.console import Console
+
+from cnnjax.config import Config, DataConfig, RequestError, TrainConfig
+from cnnjax.data.dataset import Dataset
+from cnnjax.study import runner
+from cnnjax.study.experiment import Experiment
+from cnnjax.study.runner import DiskFull, is_disk_full, run_study, unfinished
+from cnnjax.study.workdir import Study, Unit, read_status
+from cnnjax.train.interruption import Interruption, Stopped
+from cnnjax.train.loop import Diverged
+
+
+def study_of(folder: Path, *arms: str) -> Study:
+    return Study(epath.Path(folder), Experiment("question", "Why?", dict.fromkeys(arms, Config())), 1)
+
+
+def run(study: Study, digits: Dataset, interruption: Interruption) -> str:
+    """What the study prints."""
+    text = io.StringIO()
+    console = Console(file=text, width=200)
+    run_study(study, unfinished(study), {DataConfig(): digits}, console, interruption)
+    return text.getvalue()
+
+
+def test_finished_study_has_nothing_to_do(finished_study: Study) -> None:
+    assert unfinished(finished_study) == []
+    assert {read_status(unit)["state"] for unit in finished_study.units} == {"finished"}
+
+
+@pytest.mark.parametrize(
+    ("state", "again"), [("finished", False), ("diverged", False), ("failed", True), ("running", True), (None, True)]
+)
+def test_what_is_run_again(tmp_path: Path, state: str | None, again: bool) -> None:
+    study = study_of(tmp_path, "only")
+    if state:
+        study.units[0].folder.mkdir(parents=True)
+        (study.units[0].folder / "status.json").write_text(json.dumps({"state": state}))
+    assert unfinished(study) == (study.units if again else [])
+
+
+def test_failed_and_diverged_runs_are_marked_and_the_others_go_on(
+    tmp_path: Path, digits: Dataset, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    outcomes = {"fails": ValueError("no\nmore"), "diverges": Diverged("the loss was nan"), "works": None}
+    done = []
+
+    def run_unit(unit: Unit, *arguments: Any) -> None:
+        unit.folder.mkdir(parents=True)
+        if outcomes[unit.arm]:
+            raise outcomes[unit.arm]
+        done.append(unit.arm)
+
+    monkeypatch.setattr(runner, "run_unit", run_unit)
+    study = study_of(tmp_path, *outcomes)
+    printed = run(study, digits, Interruption())
+    assert done == ["works"]
+    fails, diverges, _ = (read_status(unit) for unit in study.units)
+    assert (fails["state"], fails["error"]) == ("failed", "ValueError: no")
+    assert Path(__file__).name in fails["where"]
+    assert diverges == {"state": "diverged", "error": "the loss was nan"}
+    assert "fails seed 0: failed (ValueError: no) in" in printed
+    assert "diverges seed 0: diverged in" in printed
+
+
+def test_full_disk_ends_the_study(tmp_path: Path, digits: Dataset, monkeypatch: pytest.MonkeyPatch) -> None:
+    def run_unit(unit: Unit, *arguments: Any) -> None:
+        raise RuntimeError("not saved") from OSError(28, "No space left on device")
+
+    monkeypatch.setattr(runner, "run_unit", run_unit)
+    with pytest.raises(DiskFull, match=r"the disk is full: .*seed0 cannot be written"):
+        run(study_of(tmp_path, "first", "second"), digits, Interruption())
+
+
+def test_signal_between_runs_stops_the_study(tmp_path: Path, digits: Dataset, monkeypatch: pytest.MonkeyPatch) -> None:
+    interruption, begun = Interruption(), []
+
+    def run_unit(unit: Unit, *arguments: Any) -> None:
+        begun.append(unit.arm)
+        interruption.receive(15)
+
+    monkeypatch.setattr(runner, "run_unit", run_unit)
+    with pytest.raises(Stopped):
+        run(study_of(tmp_path, "first", "second"), digits, interruption)
+    assert begun == ["first"]
+
+
+@pytest.mark.parametrize(
+    ("error", "full"),
+    [
+        (OSError(28, "No space left on device"), True),
+        (OSError(122, "Disk quota exceeded"), True),
+        (ValueError("RESOURCE_EXHAUSTED: No space left on device"), True),
+        (OSError(13, "Permission denied"), False),
+        (ValueError("no"), False),
+        (None, False),
+    ],
+)
+def test_is_disk_full(error: BaseException | None, full: bool) -> None:
+    assert is_disk_full(error) == full
+
+
+def test_batch_larger_than_the_data_is_refused_before_anything_is_written(tmp_path: Path, data_dir: str) -> None:
+    config = Config(data=DataConfig(name="digits_8x8", dir=data_dir), train=TrainConfig(batch_size=2000))
+    study = Study(epath.Path(tmp_path), Experiment("question", "Why?", {"only": config}), 1)
+    with pytest.raises(RequestError, match="batch_size"):
+        runner.load_datasets(study)
+    assert not list(tmp_path.iterdir())

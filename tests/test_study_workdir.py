@@ -1,0 +1,153 @@
+"""The folder of a study: new, gone on with, or refused; and nothing is written by asking."""
+
+import json
+from pathlib import Path
+
+import pytest
+from etils import epath
+
+from cnnjax.config import Config, OptimConfig, RequestError, StudyConfig
+from cnnjax.study.experiment import Experiment
+from cnnjax.study.workdir import Study, Unit, open_study, read_status, read_study, write_study
+
+
+def experiment(*arms: str, seeds: int = 2, lr: float = 0.1, name: str = "question") -> Experiment:
+    config = Config(optim=OptimConfig(lr=lr), study=StudyConfig(seeds=seeds))
+    return Experiment(name, "Does it matter?", dict.fromkeys(arms or ("learned", "random"), config))
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> epath.Path:
+    """A workdir with a study of two arms and two seeds."""
+    folder = epath.Path(tmp_path / "study")
+    write_study(open_study(folder, experiment()))
+    return folder
+
+
+def refused(folder: epath.Path, wanted: Experiment) -> str:
+    """The one line that a request is refused with; nothing in the folder changes."""
+
+    def contents() -> dict[str, bytes]:
+        return {str(path): path.read_bytes() for path in Path(folder).rglob("*") if path.is_file()}
+
+    before = contents()
+    with pytest.raises(RequestError) as raised:
+        open_study(folder, wanted)
+    assert contents() == before
+    assert "\n" not in str(raised.value)
+    return str(raised.value)
+
+
+def test_new_study_writes_nothing_until_it_is_told_to(tmp_path: Path) -> None:
+    study = open_study(epath.Path(tmp_path / "new"), experiment(seeds=3))
+    assert study.seeds == 3
+    assert not list(tmp_path.iterdir())
+
+
+def test_empty_folder_will_do(tmp_path: Path) -> None:
+    assert open_study(epath.Path(tmp_path), experiment()).folder == epath.Path(tmp_path)
+    assert not list(tmp_path.iterdir())
+
+
+def test_units_are_every_arm_of_each_seed_in_turn(folder: epath.Path) -> None:
+    runs = folder / "runs"
+    assert read_study(folder).units == [
+        Unit("learned", 0, runs / "learned" / "seed0"),
+        Unit("random", 0, runs / "random" / "seed0"),
+        Unit("learned", 1, runs / "learned" / "seed1"),
+        Unit("random", 1, runs / "random" / "seed1"),
+    ]
+
+
+def test_study_is_read_back(folder: epath.Path) -> None:
+    assert read_study(folder) == Study(folder, experiment(), 2)
+
+
+def test_study_says_what_it_was_made_on(folder: epath.Path) -> None:
+    machine = json.loads((folder / "study.json").read_text())["machine"]
+    assert {"jax", "flax", "numpy"} <= set(machine["versions"])
+    assert {"devices", "platform", "python"} <= set(machine)
+
+
+def test_same_request_goes_on(folder: epath.Path) -> None:
+    assert open_study(folder, experiment()) == read_study(folder)
+
+
+def test_more_seeds_are_added(folder: epath.Path) -> None:
+    assert open_study(folder, experiment(seeds=5)).seeds == 5
+
+
+def test_fewer_seeds_take_none_away(folder: epath.Path) -> None:
+    assert open_study(folder, experiment(seeds=1)).seeds == 2
+
+
+def test_more_arms_are_added(folder: epath.Path) -> None:
+    study = open_study(folder, experiment("random", "linear"))
+    assert list(study.experiment.arms) == ["learned", "random", "linear"]
+    write_study(study)
+    assert read_study(folder) == study
+
+
+def test_baseline_may_change(folder: epath.Path) -> None:
+    config = Config(optim=OptimConfig(lr=0.1), study=StudyConfig(seeds=2, baseline="random"))
+    wanted = Experiment("question", "Does it matter?", dict.fromkeys(("learned", "random"), config))
+    assert open_study(folder, wanted).experiment.baseline == "random"
+
+
+def test_other_config_says_what_differs(folder: epath.Path) -> None:
+    message = refused(folder, experiment("learned", lr=0.3))
+    assert "(arm learned: optim.lr was 0.1 and is now 0.3)" in message
+
+
+def test_other_experiment(folder: epath.Path) -> None:
+    assert "holds the study 'question', not 'another'" in refused(folder, experiment(name="another"))
+
+
+def test_foreign_folder(tmp_path: Path) -> None:
+    (tmp_path / "thesis.tex").write_text("precious")
+    message = refused(epath.Path(tmp_path), experiment())
+    assert "is not empty and holds no study (thesis.tex, ...)" in message
+
+
+def test_file_in_place_of_a_folder(tmp_path: Path) -> None:
+    (tmp_path / "thesis.tex").write_text("precious")
+    assert "is a file; give a folder" in refused(epath.Path(tmp_path / "thesis.tex"), experiment())
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", "null", '{"format": 1}', '{"format": 1, "experiment": "question"}'])
+def test_unreadable_study(folder: epath.Path, text: str) -> None:
+    (folder / "study.json").write_text(text)
+    message = refused(folder, experiment())
+    assert message.startswith(f"--workdir: {folder / 'study.json'} is not what cnnjax wrote")
+
+
+def test_study_of_another_format(folder: epath.Path) -> None:
+    values = json.loads((folder / "study.json").read_text())
+    (folder / "study.json").write_text(json.dumps({**values, "format": 99}))
+    assert "has format 99; this version reads 1" in refused(folder, experiment())
+
+
+def test_no_study(tmp_path: Path) -> None:
+    for folder in (tmp_path, tmp_path / "missing"):
+        with pytest.raises(RequestError, match="there is no study in"):
+            read_study(epath.Path(folder))
+
+
+def test_status_of_a_run_that_has_not_begun_is_empty(folder: epath.Path) -> None:
+    assert read_status(read_study(folder).units[0]) == {}
+
+
+def test_status_is_read_back(folder: epath.Path) -> None:
+    unit = read_study(folder).units[0]
+    unit.folder.mkdir(parents=True)
+    (unit.folder / "status.json").write_text('{"state": "running", "step": 3}')
+    assert read_status(unit) == {"state": "running", "step": 3}
+
+
+@pytest.mark.parametrize("text", ["", "{", "[1, 2]", "7"])
+def test_unreadable_status(folder: epath.Path, text: str) -> None:
+    unit = read_study(folder).units[0]
+    unit.folder.mkdir(parents=True)
+    (unit.folder / "status.json").write_text(text)
+    with pytest.raises(RequestError, match=r"status\.json is not what cnnjax wrote"):
+        read_status(unit)
