@@ -279,7 +279,8 @@ def explain(error: pydantic.ValidationError) -> str:
 
 
 def _is_optional(path: str) -> bool:
+    """Whether `none` unsets the field; for text it is a value, such as the norm of that name."""
     section, _, field = path.rpartition(".")
     schema: Any = typing.get_type_hints(Config)[section] if section else Config
     hint = typing.get_type_hints(schema)[field]
-    return type(None) in typing.get_args(hint)
+    return type(None) in typing.get_args(hint) and str not in typing.get_args(hint)

@@ -36,7 +36,7 @@ def many(change: Callable[..., jax.Array], image: np.ndarray, draws: int, most: 
     return np.asarray(jax.jit(jax.vmap(lambda key: change(jnp.asarray(image), key, most)))(keys))
 
 
-@pytest.mark.parametrize(("shape", "most"), [((7, 2), 3), ((4, 5, 2), 1), ((4, 5, 2), 2), ((3, 4, 5, 1), 1)])
+@pytest.mark.parametrize(("shape", "most"), [((7, 2), 3), ((4, 5, 2), 2), ((3, 4, 5, 1), 1)])
 def test_shift_does_each_shift_as_often_as_another(shape: tuple[int, ...], most: int) -> None:
     image = np.random.default_rng(1).integers(1, 256, shape, np.uint8)
     expected = all_shifts(image, most)

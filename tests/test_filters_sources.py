@@ -1,10 +1,13 @@
 """Starting values under a plan: what is drawn anew, what stays, and from which key."""
 
+import functools
+
 import jax
 import numpy as np
 import pytest
 
 from cnnjax.config import FilterRule, RequestError
+from cnnjax.filters import random
 from cnnjax.filters.plan import cover
 from cnnjax.filters.sources import SOURCES, starting_values
 
@@ -13,17 +16,26 @@ VECTORS = {"stage1/conv/bias": (4,), "stage1/norm/scale": (4,), "stage2/conv/bia
 PARAMS = {path: np.full(shape, 7.0, np.float32) for path, shape in {**KERNELS, **VECTORS}.items()}
 
 
-def started(source: str, seed: int = 0) -> dict[str, np.ndarray]:
+@functools.partial(jax.jit, static_argnums=0)
+def start(source: str, key: jax.Array) -> dict[str, jax.Array]:
     rules = cover(PARAMS, [FilterRule("stage.*", source, "frozen"), FilterRule("head/.*")])
-    return {path: np.asarray(v) for path, v in starting_values(PARAMS, rules, jax.random.key(seed)).items()}
+    return starting_values(PARAMS, rules, key)
 
 
-@pytest.mark.parametrize("source", sorted(set(SOURCES) - {"init"}))
-def test_only_kernels_with_another_source_change(source: str) -> None:
-    values = started(source)
+def started(source: str, seed: int = 0) -> dict[str, np.ndarray]:
+    return {path: np.asarray(value) for path, value in start(source, jax.random.key(seed)).items()}
+
+
+def test_only_kernels_with_another_source_change() -> None:
+    values = started("signs")
     changed = {path for path, value in values.items() if (value != PARAMS[path]).any()}
     assert changed == {"stage1/conv/kernel", "stage2/conv/kernel"}
     assert {path: value.shape for path, value in values.items()} == {**KERNELS, **VECTORS}
+
+
+@pytest.mark.parametrize("name", ["gaussian", "uniform", "orthogonal", "signs"])
+def test_source_by_name(name: str) -> None:
+    assert SOURCES[name] is getattr(random, name)
 
 
 def test_init_keeps_the_networks_own_values() -> None:
@@ -42,7 +54,7 @@ def test_each_path_draws_for_itself_and_from_the_key() -> None:
 def test_a_kernel_does_not_depend_on_what_else_is_drawn() -> None:
     alone = {"stage2/conv/kernel": PARAMS["stage2/conv/kernel"]}
     rules = {"stage2/conv/kernel": FilterRule(".*", "signs")}
-    found = starting_values(alone, rules, jax.random.key(0))["stage2/conv/kernel"]
+    found = jax.jit(lambda key: starting_values(alone, rules, key))(jax.random.key(0))["stage2/conv/kernel"]
     np.testing.assert_array_equal(found, started("signs")["stage2/conv/kernel"])
 
 

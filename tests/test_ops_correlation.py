@@ -42,6 +42,13 @@ def reference(x: jax.Array, kernel: jax.Array) -> jax.Array:
     )
 
 
+def gradients(function: Function) -> Function:
+    return jax.grad(lambda x, kernel: jnp.sum(function(x, kernel) ** 2), argnums=(0, 1))
+
+
+REFERENCE_GRADIENTS = jax.jit(gradients(reference))
+
+
 @either_form
 def test_one_equation_of_the_primitive_stands_in_the_program(bind: Function) -> None:
     program = jax.make_jaxpr(bind)(jnp.ones(X_SHAPE), jnp.ones(KERNEL_SHAPE))
@@ -112,30 +119,31 @@ def test_gradients_are_adjoints(use_patches: bool) -> None:
 
 
 @either_form
-@pytest.mark.parametrize(("x_axis", "kernel_axis"), [(0, None), (2, None), (None, 0), (None, 3), (0, 0), (4, 1)])
-def test_vmap_is_a_loop(x_axis: int | None, kernel_axis: int | None, bind: Function) -> None:
-    runs = 3
-    xs, kernels = whole_numbers(0, runs, *X_SHAPE), whole_numbers(1, runs, *KERNEL_SHAPE)
-    x = xs[0] if x_axis is None else jnp.moveaxis(xs, 0, x_axis)
-    kernel = kernels[0] if kernel_axis is None else jnp.moveaxis(kernels, 0, kernel_axis)
-    found = jax.vmap(bind, (x_axis, kernel_axis))(x, kernel)
-    for run in range(runs):
-        expected = reference(xs[0 if x_axis is None else run], kernels[0 if kernel_axis is None else run])
-        np.testing.assert_allclose(found[run], expected, atol=1e-4)
+def test_vmap_is_a_loop(bind: Function) -> None:
+    xs, kernels = whole_numbers(0, 3, *X_SHAPE), whole_numbers(1, 3, *KERNEL_SHAPE)
+    axes = [(0, None), (2, None), (None, 0), (None, 3), (0, 0), (4, 1)]
+
+    @jax.jit
+    def batched() -> list[jax.Array]:
+        moved = [
+            [array[0] if axis is None else jnp.moveaxis(array, 0, axis) for array, axis in ((xs, i), (kernels, j))]
+            for i, j in axes
+        ]
+        return [jax.vmap(bind, pair)(*operands) for pair, operands in zip(axes, moved, strict=True)]
+
+    for (i, j), found in zip(axes, batched(), strict=True):
+        for run in range(3):
+            expected = reference(xs[0 if i is None else run], kernels[0 if j is None else run])
+            np.testing.assert_allclose(found[run], expected, atol=1e-4)
 
 
 @either_form
-@pytest.mark.parametrize("argument", [0, 1])
 @pytest.mark.parametrize("axes", [(0, None), (None, 0), (0, 0)])
-def test_gradient_of_each_member_under_vmap(axes: tuple[int | None, int | None], argument: int, bind: Function) -> None:
+def test_gradients_of_each_member_under_vmap(axes: tuple[int | None, int | None], bind: Function) -> None:
     xs, kernels = whole_numbers(0, 3, *X_SHAPE), whole_numbers(1, 3, *KERNEL_SHAPE)
     x, kernel = (array if axis == 0 else array[0] for array, axis in zip((xs, kernels), axes, strict=True))
-
-    def gradient(function: Function) -> Function:
-        return jax.grad(lambda x, k: jnp.sum(function(x, k) ** 2), argument)
-
-    found = jax.jit(jax.vmap(gradient(bind), axes))(x, kernel)
-    expected_gradient = jax.jit(gradient(reference))
+    found = jax.jit(jax.vmap(gradients(bind), axes))(x, kernel)
     for run in range(3):
-        expected = expected_gradient(xs[run if axes[0] == 0 else 0], kernels[run if axes[1] == 0 else 0])
-        np.testing.assert_allclose(found[run], expected, rtol=1e-5, atol=1e-2)
+        operands = xs[run if axes[0] == 0 else 0], kernels[run if axes[1] == 0 else 0]
+        for batched, expected in zip(found, REFERENCE_GRADIENTS(*operands), strict=True):
+            np.testing.assert_allclose(batched[run], expected, rtol=1e-5, atol=1e-2)

@@ -74,6 +74,7 @@ def load_dataset(config: DataConfig) -> Dataset:
     names = set(builder.info.splits)
     if "train" not in names or not names & {"test", "validation"}:
         raise RequestError(f"config.data.name: {config.name} has splits {sorted(names)}; needs train and test")
+    _check_features(builder)
     train = _read(builder, "train")
     if {"validation", "test"} <= names:
         validation, test = _read(builder, "validation"), _read(builder, "test")
@@ -82,7 +83,6 @@ def load_dataset(config: DataConfig) -> Dataset:
         shares = {"train": 1 - config.validation, "validation": config.validation}
         parts = stratified(train.labels, shares)
         train, validation = train.take(parts["train"]), train.take(parts["validation"])
-    _check_classes(config, builder, train)
     return Dataset(_summary(config, builder, train, validation, test), train, validation, test)
 
 
@@ -114,6 +114,8 @@ def _read(builder: tfds.core.DatasetBuilder, split: str) -> Split:
     for example in source:
         images.append(example[image_key])
         labels.append(example[label_key])
+    if not images:
+        raise RequestError(f"config.data.name: the {split} split of {builder.name} is empty")
     shapes = {image.shape for image in images}
     if len(shapes) != 1:
         raise RequestError(f"config.data.name: {builder.name} has images of {len(shapes)} sizes; needs one size")
@@ -121,9 +123,12 @@ def _read(builder: tfds.core.DatasetBuilder, split: str) -> Split:
     return Split(stacked if stacked.dtype == np.uint8 else stacked.astype(np.float32), np.asarray(labels, np.int32))
 
 
-def _check_classes(config: DataConfig, builder: tfds.core.DatasetBuilder, train: Split) -> None:
-    label = builder.info.features[_keys(builder)[1]]
+def _check_features(builder: tfds.core.DatasetBuilder) -> None:
+    image_key, label_key = _keys(builder)
+    image, label = builder.info.features[image_key], builder.info.features[label_key]
+    name = builder.name
+    arrays = tfds.features.Image | tfds.features.Tensor
+    if not isinstance(image, arrays) or isinstance(image, tfds.features.ClassLabel | tfds.features.Text):
+        raise RequestError(f"config.data.name: the inputs of {name} are not arrays but {type(image).__name__}")
     if not isinstance(label, tfds.features.ClassLabel):
-        raise RequestError(f"config.data.name: the labels of {config.name} are not classes but {label}")
-    if len(train) == 0:
-        raise RequestError(f"config.data.name: the training split of {config.name} is empty")
+        raise RequestError(f"config.data.name: the labels of {name} are not classes but {type(label).__name__}")

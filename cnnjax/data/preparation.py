@@ -64,8 +64,10 @@ def find_builder(config: DataConfig) -> tfds.core.DatasetBuilder:
         close = difflib.get_close_matches(config.name, known, n=1, cutoff=0.6)
         problem = f"unknown data set {config.name!r}; {nearest(config.name, close or SHIPPED)}, and any name of TFDS"
     except Exception as error:  # a builder's own code may need packages that are not here
-        reason = str(error).splitlines()[-1].rpartition(": ")[2]
-        problem = f"the builder of {config.name} does not load ({reason}); {_advice(config)}"
+        lines = str(error).strip().splitlines() or [type(error).__name__]
+        problem = f"{config.name!r} does not load ({lines[0]})"
+        if isinstance(error, ImportError) or "No module named" in str(error):
+            problem = f"the builder of {config.name} needs a package that is not here ({lines[-1]}); {_advice(config)}"
     raise RequestError(f"config.data.name: {problem}")
 
 

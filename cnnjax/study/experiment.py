@@ -1,6 +1,7 @@
 """Reading an experiment's file: a config and the arms that are compared."""
 
 import dataclasses
+import re
 import runpy
 import traceback
 from collections.abc import Mapping
@@ -51,21 +52,20 @@ def read_experiment(path: str, changes: Mapping[str, Any], arms: list[str] | Non
     if not file.is_file():
         known = [str(other) for other in file.parent.glob("*.py")] if file.parent.is_dir() else []
         raise RequestError(f"--config: there is no file {path}" + (f"; {nearest(path, known)}" if known else ""))
-    try:
-        names = runpy.run_path(path)
-        config = names["get_config"]()
-        definitions = names["arms"]() if "arms" in names else {"only": {}}
-    except pydantic.ValidationError as error:
-        raise RequestError(f"--config: {path}: {explain(error)}") from None
-    except KeyError as error:
-        raise RequestError(f"--config: {path} defines no {error.args[0]}()") from None
-    except Exception as error:
-        line = traceback.extract_tb(error.__traceback__)[-1].lineno
-        raise RequestError(f"--config: {path} does not run: line {line}: {type(error).__name__}: {error}") from None
+    names = _run_file(path, file)
+    config = _call(path, names, "get_config")
+    definitions: Mapping[str, Mapping[str, Any]] = _call(path, names, "arms") if "arms" in names else {"only": {}}
     if not isinstance(config, Config):
         raise RequestError(
             f"--config: get_config() of {path} returned {type(config).__name__}; it must return a Config"
         )
+    if not isinstance(definitions, Mapping) or not definitions:
+        raise RequestError(f"--config: arms() of {path} must return a dict of at least one arm")
+    for name in definitions:
+        if not re.fullmatch(r"[^/\\\0]+", str(name)) or str(name).startswith("."):
+            raise RequestError(f"--config: {path}: the arm {name!r} cannot be the name of a folder")
+    if arms is not None and not arms:
+        raise RequestError(f"--arms: none given; there are: {', '.join(definitions)}")
     for name in arms or []:
         if name not in definitions:
             raise RequestError(f"--arms: unknown arm {name!r}; {nearest(name, definitions)}")
@@ -76,3 +76,32 @@ def read_experiment(path: str, changes: Mapping[str, Any], arms: list[str] | Non
         raise RequestError(f"config.study.baseline: unknown arm {wrong!r}; {nearest(wrong, definitions)}")
     question = (names.get("__doc__") or file.stem).strip().split("\n\n")[0].replace("\n", " ")
     return Experiment(file.stem, question, chosen)
+
+
+def _run_file(path: str, file: Path) -> dict[str, Any]:
+    try:
+        names = runpy.run_path(path)
+    except Exception as error:
+        raise _explained(path, file, error) from None
+    if "get_config" not in names:
+        raise RequestError(f"--config: {path} defines no get_config()")
+    return names
+
+
+def _call(path: str, names: Mapping[str, Any], function: str) -> Any:
+    try:
+        return names[function]()
+    except Exception as error:
+        raise _explained(path, Path(path), error) from None
+
+
+def _explained(path: str, file: Path, error: Exception) -> RequestError:
+    """What is wrong in an experiment's file, and at which of its lines."""
+    if isinstance(error, pydantic.ValidationError):
+        return RequestError(f"--config: {path}: {explain(error)}")
+    if isinstance(error, SyntaxError):
+        line, reason = error.lineno, error.msg
+    else:
+        frames = [frame for frame in traceback.extract_tb(error.__traceback__) if Path(frame.filename) == file]
+        line, reason = (frames[-1].lineno if frames else 1), str(error)
+    return RequestError(f"--config: {path} does not run: line {line}: {type(error).__name__}: {reason}")

@@ -33,12 +33,12 @@ def accuracies(summary: pd.DataFrame, chance: float) -> Picture:
     """
     figure = Figure(figsize=(7, 1.2 + 0.45 * len(summary)), layout="constrained")
     axes = figure.add_subplot()
-    for place, (arm, value) in enumerate(zip(summary.arm, summary.accuracy, strict=True)):
+    for place, value in enumerate(summary.accuracy):
         if value.seeds == 0:
             continue
         reach = [[100 * (value.mean - value.low)], [100 * (value.high - value.mean)]] if value.seeds > 1 else None
-        axes.errorbar(100 * value.mean, place, xerr=reach, fmt="o", capsize=4, label=arm)
-    axes.set_yticks(range(len(summary)), summary.arm)
+        axes.errorbar(100 * value.mean, place, xerr=reach, fmt="o", capsize=4)
+    axes.set_yticks(range(len(summary)), [_plain(arm) for arm in summary.arm])
     axes.invert_yaxis()
     axes.set_xlabel("test accuracy (%)")
     axes.grid(axis="x", alpha=0.3)
@@ -63,7 +63,7 @@ def learning_curves(rows: Mapping[str, list[pd.DataFrame]]) -> Picture:
             curves = pd.concat(seeds)
             values = curves[curves.split == split].groupby("epoch").accuracy.apply(lambda v: estimate(list(v)))
             mean, low, high = (100 * values.map(lambda e, at=at: getattr(e, at)) for at in ("mean", "low", "high"))
-            (line,) = axes.plot(values.index, mean, marker="." if len(values) < 30 else None, label=arm)
+            (line,) = axes.plot(values.index, mean, marker="." if len(values) < 30 else None, label=_plain(arm))
             shade = {"color": line.get_color(), "alpha": 0.2, "lw": 0}
             axes.fill_between(values.index, low.fillna(mean), high.fillna(mean), **shade)
         axes.set_title(f"{split} split")
@@ -99,7 +99,7 @@ def first_filters(kernels: Mapping[str, np.ndarray]) -> Picture:
         for axes in line:
             axes.set(xticks=[], yticks=[])
             axes.set_frame_on(False)
-        line[0].set_ylabel(arm, rotation=0, ha="right", va="center")
+        line[0].set_ylabel(_plain(arm), rotation=0, ha="right", va="center")
     sentence = (
         "The kernels of the first convolution of seed 0, as trained or as drawn, averaged over input channels; blue is "
         "positive, red negative, white 0, and each arm has its own scale."
@@ -130,3 +130,8 @@ def save(picture: Picture, folder: epath.Path) -> bytes:
         with (folder / f"{picture.name}.{form}").open("wb") as file:
             picture.figure.savefig(file, format=form, dpi=150)
     return (folder / f"{picture.name}.svg").read_bytes()
+
+
+def _plain(text: str) -> str:
+    """The text with nothing in it that Matplotlib would read as a formula."""
+    return text.replace("$", r"\$")

@@ -8,6 +8,7 @@ import jinja2
 import numpy as np
 import pandas as pd
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from cnnjax.config import RequestError, flatten, to_dict
@@ -95,11 +96,11 @@ def settings(study: Study) -> list[tuple[str, list[Any]]]:
 
 def print_summary(study: Study, results: pd.DataFrame, console: Console) -> None:
     """The table of the arms, what went wrong, and where to look."""
-    table = Table(title=f"{study.experiment.name}: mean and 95% interval over {study.seeds} seeds")
+    table = Table(title=f"{escape(study.experiment.name)}: mean and 95% interval over {study.seeds} seeds")
     for number, heading in enumerate(headings(study)):
-        table.add_column(heading, justify="left" if number == 0 else "right", overflow="fold")
+        table.add_column(escape(heading), justify="left" if number == 0 else "right", overflow="fold")
     for row in table_rows(summarise(study, results)):
-        table.add_row(*row)
+        table.add_row(*map(escape, row))
     console.print(table)
     for line in troubles(study):
         console.print(line, markup=False, highlight=False, soft_wrap=True)

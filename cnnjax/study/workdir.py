@@ -132,7 +132,7 @@ def read_status(unit: Unit) -> dict[str, Any]:
         return {}
     try:
         return dict(json.loads(path.read_text()))
-    except ValueError as error:
+    except (ValueError, TypeError) as error:
         raise RequestError(f"--workdir: {path} is not what cnnjax wrote ({error})") from None
 
 

@@ -7,7 +7,9 @@ nothing of the devices it was made on.
 
 import dataclasses
 import hashlib
+import json
 import logging
+import os
 from collections.abc import Mapping
 from typing import Any
 
@@ -41,20 +43,21 @@ class Checkpoints:
     """
 
     def __init__(self, folder: epath.Path, *, read_only: bool = False) -> None:
-        self._folder = folder
+        self._folder = _absolute(folder)
         self._read_only = read_only
         if read_only:
             options = ocp.CheckpointManagerOptions(read_only=True)
         else:
             options = ocp.CheckpointManagerOptions(max_to_keep=2, cleanup_tmp_directories=True)
-        self._manager = ocp.CheckpointManager(folder, options=options)
+        self._manager = ocp.CheckpointManager(self._folder, options=options)
 
     def save(self, step: int, items: Mapping[str, Any], progress: Mapping[str, Any]) -> None:
         """Copies the arrays to the host, and writes them in the background. A step saved before is left as it is."""
         if step in self._manager.all_steps():
             return
         copies = jax.tree.map(np.array, jax.device_get(dict(items)))
-        digests = {name: fingerprint(tree) for name, tree in copies.items()}
+        progress = dict(progress)
+        digests = {name: fingerprint(tree) for name, tree in copies.items()} | {"progress": _json_digest(progress)}
         arguments: dict[str, Any] = {name: ocp.args.StandardSave(tree) for name, tree in copies.items()}
         arguments["progress"] = ocp.args.JsonSave({**progress, "digests": digests})
         self._manager.save(step, args=ocp.args.Composite(**arguments))
@@ -85,17 +88,30 @@ class Checkpoints:
             digests = progress.pop("digests")
             items = {name: saved[name] for name in templates}
             changed = [name for name, tree in items.items() if fingerprint(tree) != digests[name]]
+            changed += [] if _json_digest(progress) == digests["progress"] else ["progress"]
+            same = jax.tree.map(lambda a, b: a.shape == b.shape and a.dtype == b.dtype, items, zeros)
         except Exception as error:  # whatever a damaged file makes a reader raise
             reason = (str(error).strip() or type(error).__name__).splitlines()[0][:200]
             raise BrokenCheckpoint(f"{where} cannot be read ({reason})") from error
         if changed:
             raise BrokenCheckpoint(f"{where} has other contents than were written ({', '.join(changed)})")
+        if not all(jax.tree.leaves(same)):
+            raise BrokenCheckpoint(f"{where} holds arrays of other shapes than this network's")
         return Checkpoint(step, items, progress)
 
     def close(self) -> None:
         """Waits until everything is on disk, and raises what went wrong there."""
         self._manager.wait_until_finished()
         self._manager.close()
+
+
+def _absolute(folder: epath.Path) -> epath.Path:
+    """Orbax takes no relative paths; a bucket's address is one already."""
+    return folder if "://" in str(folder) else epath.Path(os.path.abspath(folder))  # noqa: PTH100
+
+
+def _json_digest(values: Mapping[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()
 
 
 def fingerprint(tree: Any) -> str:

@@ -16,7 +16,10 @@ def make_schedule(config: OptimConfig, steps: int) -> optax.Schedule:
     elif config.schedule == "cosine":
         schedule = optax.cosine_decay_schedule(config.lr, after)
     else:
-        at = {round(share * steps) - warmup: config.step_factor for share in config.step_at}
+        at: dict[int, float] = {}
+        for share in config.step_at:
+            step = round(share * steps) - warmup
+            at[step] = at.get(step, 1.0) * config.step_factor
         schedule = optax.piecewise_constant_schedule(config.lr, at)
     if warmup == 0:
         return schedule

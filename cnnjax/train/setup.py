@@ -114,7 +114,10 @@ def check_request(config: Config, summary: DataSummary) -> None:
     model = build_model(config.model, summary)
     abstract = abstract_variables(model, summary)
     rules = rules_of(config, abstract)
-    jax.eval_shape(lambda: starting_values(_zeros(abstract["params"]), rules, jax.random.key(0)))
+    try:
+        jax.eval_shape(lambda: starting_values(_zeros(abstract["params"]), rules, jax.random.key(0)))
+    except RequestError as error:
+        raise RequestError(f"config.filters: {error}") from None
 
 
 def _zeros(abstract: Flat) -> Flat:
