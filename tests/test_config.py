@@ -68,7 +68,7 @@ def test_override_changes_the_named_fields_alone(changes: dict[str, Any]) -> Non
         ("optim.lr", "1e-3", 0.001),
         ("optim.nesterov", "true", True),
         ("optim.step_at", "0.25, 0.5", (0.25, 0.5)),
-        ("data.augment", "flip,shift", ("flip", "shift")),
+        ("data.augment", "flip, shift", ("flip", "shift")),
         ("data.augment", "", ()),
         ("study.seeds", "3", 3),
         ("model.width", "none", None),
