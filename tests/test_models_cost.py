@@ -13,7 +13,7 @@ def array(*shape: int) -> jax.ShapeDtypeStruct:
     return jax.ShapeDtypeStruct(shape, np.float32)
 
 
-@pytest.mark.parametrize("lowering", ["xla", "patches", "offsets"])
+@pytest.mark.parametrize("lowering", ["xla", "patches", "rows"])
 @pytest.mark.parametrize(
     ("x", "kernel", "options", "positions"),
     [

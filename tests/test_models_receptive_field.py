@@ -33,9 +33,9 @@ class Layer(NamedTuple):
 
 LAYERS = st.builds(
     lambda kind, window, stride, padding, dilation: Layer(
-        kind, window, stride, min(padding, window - 1), dilation if kind in ("xla", "patches", "offsets") else 1
+        kind, window, stride, min(padding, window - 1), dilation if kind in ("xla", "patches", "rows") else 1
     ),
-    st.sampled_from(["xla", "patches", "offsets", "average", "max", "stride"]),
+    st.sampled_from(["xla", "patches", "rows", "average", "max", "stride"]),
     st.integers(1, 3),
     st.integers(1, 2),
     st.integers(0, 1),

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from jax.test_util import check_grads
 
-from cnnjax.ops.correlation import correlate_for_cpu, correlate_p, input_gradient, kernel_gradient
+from cnnjax.ops.correlation import bind_correlate, correlate_p
 
 GEOMETRY = {"strides": (2, 1), "padding": ((1, 0), (0, 2)), "dilation": (1, 2)}
 X_SHAPE, KERNEL_SHAPE = (2, 5, 6, 2), (3, 2, 2, 3)
@@ -19,16 +19,20 @@ def whole_numbers(seed: int, *shape: int) -> jax.Array:
     return jnp.asarray(np.random.default_rng(seed).integers(-3, 4, shape), jnp.float32)
 
 
+def by_xla(x: jax.Array, kernel: jax.Array) -> jax.Array:
+    return bind_correlate(x, kernel, **GEOMETRY, lowering="xla")
+
+
 def by_patches(x: jax.Array, kernel: jax.Array) -> jax.Array:
-    return correlate_for_cpu(x, kernel, **GEOMETRY, use_patches=True)
+    return bind_correlate(x, kernel, **GEOMETRY, lowering="patches")
 
 
-def by_offsets(x: jax.Array, kernel: jax.Array) -> jax.Array:
-    return correlate_for_cpu(x, kernel, **GEOMETRY, use_patches=False)
+def by_rows(x: jax.Array, kernel: jax.Array) -> jax.Array:
+    return bind_correlate(x, kernel, **GEOMETRY, lowering="rows")
 
 
 Function = Callable[..., jax.Array]
-either_form = pytest.mark.parametrize("bind", [by_patches, by_offsets])
+every_form = pytest.mark.parametrize("bind", [by_xla, by_patches, by_rows])
 
 
 def reference(x: jax.Array, kernel: jax.Array) -> jax.Array:
@@ -49,7 +53,7 @@ def gradients(function: Function) -> Function:
 REFERENCE_GRADIENTS = jax.jit(gradients(reference))
 
 
-@either_form
+@every_form
 def test_one_equation_of_the_primitive_stands_in_the_program(bind: Function) -> None:
     program = jax.make_jaxpr(bind)(jnp.ones(X_SHAPE), jnp.ones(KERNEL_SHAPE))
     assert [equation.primitive for equation in program.eqns] == [correlate_p]
@@ -58,7 +62,7 @@ def test_one_equation_of_the_primitive_stands_in_the_program(bind: Function) -> 
     assert program.out_avals[0].dtype == expected.dtype
 
 
-@either_form
+@every_form
 @pytest.mark.parametrize("dtype", [jnp.float32, jnp.bfloat16])
 def test_compiled_and_not_give_the_same(dtype: jnp.dtype, bind: Function) -> None:
     x, kernel = whole_numbers(0, *X_SHAPE).astype(dtype), whole_numbers(1, *KERNEL_SHAPE).astype(dtype)
@@ -68,7 +72,7 @@ def test_compiled_and_not_give_the_same(dtype: jnp.dtype, bind: Function) -> Non
         np.testing.assert_allclose(found.astype(jnp.float32), expected, atol=1e-4)
 
 
-@either_form
+@every_form
 def test_jvp_is_the_product_rule(bind: Function) -> None:
     x, dx = whole_numbers(0, *X_SHAPE), whole_numbers(1, *X_SHAPE)
     kernel, dkernel = whole_numbers(2, *KERNEL_SHAPE), whole_numbers(3, *KERNEL_SHAPE)
@@ -77,7 +81,7 @@ def test_jvp_is_the_product_rule(bind: Function) -> None:
     np.testing.assert_allclose(tangent, reference(dx, kernel) + reference(x, dkernel), atol=1e-4)
 
 
-@either_form
+@every_form
 def test_jvp_along_one_operand(bind: Function) -> None:
     x, dx, kernel = whole_numbers(0, *X_SHAPE), whole_numbers(1, *X_SHAPE), whole_numbers(2, *KERNEL_SHAPE)
     of_input = jax.jvp(lambda x: bind(x, kernel), (x,), (dx,))[1]
@@ -86,14 +90,14 @@ def test_jvp_along_one_operand(bind: Function) -> None:
     np.testing.assert_allclose(of_kernel, 2 * reference(x, kernel), atol=1e-4)
 
 
-@either_form
+@every_form
 def test_first_derivatives_are_finite_differences(bind: Function) -> None:
     x, kernel = whole_numbers(0, 1, 4, 4, 1), whole_numbers(1, 2, 2, 1, 2)
     wide = 0.5  # a central difference of a product is exact at any width: the wider, the less is rounded
     check_grads(jax.jit(bind), (x, kernel), order=1, eps=wide, atol=1e-3, rtol=1e-3)
 
 
-@either_form
+@every_form
 def test_second_derivatives_are_those_of_xla(bind: Function) -> None:
     x, dx = whole_numbers(0, *X_SHAPE), whole_numbers(1, *X_SHAPE)
     kernel, dkernel = whole_numbers(2, *KERNEL_SHAPE), whole_numbers(3, *KERNEL_SHAPE)
@@ -107,18 +111,17 @@ def test_second_derivatives_are_those_of_xla(bind: Function) -> None:
     jax.tree.map(lambda f, e: np.testing.assert_allclose(f, e, rtol=1e-5, atol=1e-2), found, expected)
 
 
-@pytest.mark.parametrize("use_patches", [True, False])
-def test_gradients_are_adjoints(use_patches: bool) -> None:
+@every_form
+def test_gradients_are_adjoints(bind: Function) -> None:
     x, kernel = whole_numbers(0, *X_SHAPE), whole_numbers(1, *KERNEL_SHAPE)
     weights = whole_numbers(2, *reference(x, kernel).shape)
-    to_input = input_gradient(kernel, weights, X_SHAPE[1:-1], **GEOMETRY)
-    to_kernel = kernel_gradient(x, weights, KERNEL_SHAPE[:2], **GEOMETRY, use_patches=use_patches)
+    to_input, to_kernel = jax.vjp(bind, x, kernel)[1](weights)
     product = jnp.vdot(reference(x, kernel), weights)
     np.testing.assert_allclose(jnp.vdot(x, to_input), product, atol=1e-3)
     np.testing.assert_allclose(jnp.vdot(kernel, to_kernel), product, atol=1e-3)
 
 
-@either_form
+@every_form
 def test_vmap_is_a_loop(bind: Function) -> None:
     xs, kernels = whole_numbers(0, 3, *X_SHAPE), whole_numbers(1, 3, *KERNEL_SHAPE)
     axes = [(0, None), (2, None), (None, 0), (None, 3), (0, 0), (4, 1)]
@@ -137,7 +140,7 @@ def test_vmap_is_a_loop(bind: Function) -> None:
             np.testing.assert_allclose(found[run], expected, atol=1e-4)
 
 
-@either_form
+@every_form
 @pytest.mark.parametrize("axes", [(0, None), (None, 0), (0, 0)])
 def test_gradients_of_each_member_under_vmap(axes: tuple[int | None, int | None], bind: Function) -> None:
     xs, kernels = whole_numbers(0, 3, *X_SHAPE), whole_numbers(1, 3, *KERNEL_SHAPE)
@@ -147,3 +150,12 @@ def test_gradients_of_each_member_under_vmap(axes: tuple[int | None, int | None]
         operands = xs[run if axes[0] == 0 else 0], kernels[run if axes[1] == 0 else 0]
         for batched, expected in zip(found, REFERENCE_GRADIENTS(*operands), strict=True):
             np.testing.assert_allclose(batched[run], expected, rtol=1e-5, atol=1e-2)
+
+
+def test_rows_that_meet_nothing_but_padding() -> None:
+    x, kernel = whole_numbers(0, 1, 1, 3, 2), whole_numbers(1, 2, 1, 2, 3)
+    geometry = {"strides": (1, 1), "padding": ((1, 1), (0, 0)), "dilation": (2, 1)}
+    found, back = jax.vjp(lambda x, k: bind_correlate(x, k, **geometry, lowering="rows"), x, kernel)
+    np.testing.assert_array_equal(found, np.zeros((1, 1, 3, 3)))
+    for gradient, operand in zip(back(jnp.ones_like(found)), (x, kernel), strict=True):
+        np.testing.assert_array_equal(gradient, jnp.zeros_like(operand))

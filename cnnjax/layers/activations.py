@@ -22,3 +22,6 @@ ACTIVATIONS: dict[str, Callable[[jax.Array], jax.Array]] = {
     "abs": jnp.abs,
     "identity": identity,
 }
+
+NEVER_FALLING = frozenset({"relu", "leaky_relu", "elu", "sigmoid", "tanh", "identity"})
+"""Those for which a greater input never gives a smaller output."""

@@ -4,6 +4,7 @@ from collections.abc import Callable
 
 import jax
 
+from cnnjax.layers.activations import NEVER_FALLING
 from cnnjax.ops.pooling import average_pool, max_pool
 
 
@@ -21,6 +22,11 @@ def no_pool(x: jax.Array, window: int) -> jax.Array:
 def pool_by(pool: Callable[[jax.Array, int], jax.Array], window: int) -> Callable[[jax.Array], jax.Array]:
     """The pool with its window set."""
     return lambda x: pool(x, window)
+
+
+def commutes(pool: str, act: str) -> bool:
+    """Whether it is the same to pool before the detector: the greatest of detected values is the detected greatest."""
+    return pool == "max" and act in NEVER_FALLING
 
 
 POOLS: dict[str, Callable[[jax.Array, int], jax.Array]] = {

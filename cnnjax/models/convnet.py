@@ -8,7 +8,7 @@ from cnnjax.layers.dense import Dense
 from cnnjax.layers.dropout import Dropout
 from cnnjax.layers.initialisers import INITIALISERS
 from cnnjax.layers.normalisation import NORMS
-from cnnjax.layers.pooling import POOLS, pool_by
+from cnnjax.layers.pooling import POOLS, commutes, pool_by
 from cnnjax.models.network import Network, Stage
 
 
@@ -42,6 +42,7 @@ def convnet(
                 norm=make_norm(axis_name),
                 act=choose(ACTIVATIONS, act, "act"),
                 pool=pool_by(choose(POOLS, pool, "pool"), pool_size),
+                pool_first=commutes(pool, act),
             ),
         )
         for i in range(depth)

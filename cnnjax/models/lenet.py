@@ -6,7 +6,7 @@ from cnnjax.layers.blocks import ConvBlock, DenseBlock
 from cnnjax.layers.convolution import Conv
 from cnnjax.layers.dense import Dense
 from cnnjax.layers.initialisers import INITIALISERS
-from cnnjax.layers.pooling import POOLS, pool_by
+from cnnjax.layers.pooling import POOLS, commutes, pool_by
 from cnnjax.models.network import Network, Stage
 
 
@@ -22,7 +22,8 @@ def lenet5(num_classes: int, *, pool: str = "max", act: str = "relu", init: str 
     halve = pool_by(choose(POOLS, pool, "pool"), 2)
 
     def conv(features: int, padding: str) -> ConvBlock:
-        return ConvBlock(conv=Conv(features, 5, padding=padding, kernel_init=kernel_init), act=detector, pool=halve)
+        layer = Conv(features, 5, padding=padding, kernel_init=kernel_init)
+        return ConvBlock(conv=layer, act=detector, pool=halve, pool_first=commutes(pool, act))
 
     def dense(features: int) -> DenseBlock:
         return DenseBlock(Dense(features, kernel_init=kernel_init), detector)

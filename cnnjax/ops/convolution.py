@@ -4,16 +4,13 @@ What machine learning calls convolution is cross-correlation (the kernel is not 
 """
 
 from collections.abc import Sequence
-from typing import Literal
 
 import jax
 
-from cnnjax.ops.correlation import correlate_for_cpu, xla_correlate
+from cnnjax.ops.correlation import Lowering, bind_correlate
 from cnnjax.ops.geometry import Padding, output_size, per_dimension, resolve_padding
 
-Lowering = Literal["xla", "offsets", "patches"]
-
-# On a CPU, patches of inputs with more channels than this cost more memory traffic than their one product saves.
+# On a CPU, patches of inputs with more channels than this cost more memory traffic than rows.
 _MOST_PATCH_CHANNELS = 4
 
 
@@ -53,18 +50,15 @@ def correlate(
     pads = resolve_padding(padding, x.shape[1:-1], window, strides, dilation)
     for size, k, stride, pad, d in zip(x.shape[1:-1], window, strides, pads, dilation, strict=True):
         output_size(size, k, stride, pad, d)
-    lowering = lowering or choose_lowering(x)
-    if lowering == "xla":
-        return xla_correlate(x, kernel, strides, pads, dilation)
-    return correlate_for_cpu(x, kernel, strides, pads, dilation, use_patches=lowering == "patches")
+    return bind_correlate(x, kernel, strides, pads, dilation, lowering or choose_lowering(x.shape[-1], strides[0]))
 
 
-def choose_lowering(x: jax.Array) -> Lowering:
-    """The fastest form here, by measurement (`experiments/benchmark.py`), of correlating x [N, *spatial, C].
+def choose_lowering(channels: int, first_stride: int) -> Lowering:
+    """The fastest form here, by measurement (`experiments/benchmark.py`), for an input of that many channels.
 
-    On a CPU, XLA's gradients of a convolution are slow, most of all in a compiled loop: there it is patches times a
-    matrix for few channels, such as those of images, and `cnnjax.ops.correlation` for more.
+    On a CPU a product of patches where channels are few, such as those of images, or rows are skipped, and of rows
+    elsewhere; XLA's convolution on any other backend.
     """
     if jax.default_backend() != "cpu":
         return "xla"
-    return "patches" if x.shape[-1] <= _MOST_PATCH_CHANNELS else "offsets"
+    return "patches" if channels <= _MOST_PATCH_CHANNELS or first_stride > 1 else "rows"

@@ -1,15 +1,14 @@
-"""Cross-correlation as a JAX primitive whose gradients are fast on a CPU.
+"""Cross-correlation as a JAX primitive, computed in the form that is fastest for the backend and shapes.
 
-XLA's own gradients of a convolution are: with respect to the input, a convolution with a reversed kernel, and with
-respect to the kernel, one with the batch as channels. On a CPU neither takes the fast path, and both are more than ten
-times slower than the convolution. Here the kernel is reversed before the first, and the second is a matrix product:
-one of all patches, where they are small, or else one for each offset of the window. It is a primitive, not a
-`custom_vjp`, so that forward mode and `vmap` work too.
+XLA's own gradients of a convolution are slow on a CPU: with respect to the input it is a convolution with a reversed
+kernel, and with respect to the kernel one with the batch as channels, and neither takes the fast path. The other two
+forms here are one matrix product each, and so are both their gradients. It is a primitive so that a traced program
+shows a correlation, whatever its form, to whoever counts multiply-adds or follows receptive fields.
 """
 
-import itertools
-from collections.abc import Sequence
-from typing import Any
+import functools
+from collections.abc import Callable, Sequence
+from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
@@ -17,123 +16,164 @@ from jax import lax
 from jax.extend.core import Primitive
 from jax.interpreters import ad, batching, mlir
 
+from cnnjax.ops.geometry import output_size
 from cnnjax.ops.patches import extract_patches
 
+Lowering = Literal["xla", "patches", "rows"]
 Pairs = tuple[tuple[int, int], ...]
 
+_VECTOR = 8  # float32 numbers in an AVX2 register
+_PRODUCT_COLUMNS = 64  # a product of patches with fewer columns waits for memory; measured
 
-def xla_correlate(
+
+def bind_correlate(
+    x: jax.Array,
+    kernel: jax.Array,
+    strides: Sequence[int],
+    padding: Pairs,
+    dilation: Sequence[int],
+    lowering: Lowering,
+) -> jax.Array:
+    """a[n, i, f] = sum over m, k of x[n, s i + d m, k] kernel[m, k, f].
+
+    Args:
+      x: [N, *spatial, C].
+      kernel: [*window, C, F].
+      strides: one for each spatial dimension, as are `padding` and `dilation`.
+      lowering: `xla` for XLA's convolution; `patches` for one product of all that the window sees with the kernel;
+        `rows` for one product of all that a row of the window sees with all the kernel's rows, whose results are
+        shifted and added: it moves less memory where there are many channels, but computes the rows that a stride
+        skips.
+    """
+    geometry = {"strides": tuple(strides), "padding": tuple(padding), "dilation": tuple(dilation)}
+    return correlate_p.bind(x, kernel, **geometry, lowering=lowering)
+
+
+def _by_xla(
     x: jax.Array, kernel: jax.Array, strides: Sequence[int], padding: Pairs, dilation: Sequence[int]
 ) -> jax.Array:
-    """XLA's own, of x [N, *spatial, C] and kernel [*window, C, F]."""
     spatial = "DHW"[-len(strides) :]
     layout = (f"N{spatial}C", f"{spatial}IO", f"N{spatial}C")
     return lax.conv_general_dilated(x, kernel, strides, padding, rhs_dilation=dilation, dimension_numbers=layout)
 
 
-def correlate_for_cpu(
+def _by_patches(
+    x: jax.Array, kernel: jax.Array, strides: Sequence[int], padding: Pairs, dilation: Sequence[int]
+) -> jax.Array:
+    window, features = kernel.shape[:-2], kernel.shape[-1]
+    before, after = padding[-1]
+    positions = output_size(x.shape[-2], window[-1], strides[-1], padding[-1], dilation[-1])
+    side_by_side = 1 if strides[-1] > 1 or dilation[-1] > 1 else min(max(_PRODUCT_COLUMNS // features, 1), 4, positions)
+    patches = extract_patches(
+        x,
+        (*window[:-1], window[-1] + side_by_side - 1),
+        strides=(*strides[:-1], strides[-1] * side_by_side),
+        padding=(*padding[:-1], (before, after + -positions % side_by_side)),
+        dilation=dilation,
+    )
+    product = _multiply(patches, _banded(kernel, side_by_side).reshape(-1, side_by_side * features))
+    return product.reshape(*product.shape[:-2], -1, features)[..., :positions, :].astype(x.dtype)
+
+
+def _banded(kernel: jax.Array, copies: int) -> jax.Array:
+    """[*rest, k, C, F] to [*rest, k + copies - 1, C, copies, F], the j-th copy shifted by j: the kernel for positions
+    side by side, of which each patch then serves all. Patches are fewer by as many and hardly larger."""
+    edges = [(0, 0, 0)] * kernel.ndim
+    shifted = []
+    for shift in range(copies):
+        edges[-3] = (shift, copies - 1 - shift, 0)
+        shifted.append(lax.pad(kernel, jnp.zeros((), kernel.dtype), edges))
+    return jnp.stack(shifted, axis=-2)
+
+
+def _by_rows(
     x: jax.Array,
     kernel: jax.Array,
     strides: Sequence[int],
     padding: Pairs,
     dilation: Sequence[int],
     *,
-    use_patches: bool,
+    in_place: bool = False,
 ) -> jax.Array:
-    """The same function as `xla_correlate`, with the gradients that this module is for.
+    rows, features, step = kernel.shape[0], kernel.shape[-1], strides[0]
+    inner = (1, *kernel.shape[1:-2])
+    seen = extract_patches(x, inner, strides=(1, *strides[1:]), padding=((0, 0), *padding[1:]), dilation=dilation)
+    product = _multiply(seen, jnp.moveaxis(kernel, 0, -2).reshape(-1, rows * features))
+    span = (output_size(x.shape[1], rows, step, padding[0], dilation[0]) - 1) * step + 1
+    parts = lax.split(product, (features,) * rows, axis=-1)
+    starts = [padding[0][0] - row * dilation[0] for row in range(rows)]
+    met = [(part, start) for part, start in zip(parts, starts, strict=True) if -x.shape[1] < start < span]
+    if not met:
+        return jnp.zeros((x.shape[0], len(range(0, span, step)), *product.shape[2:-1], features), x.dtype)
+    return (_add_in_place if in_place else _add_padded)(met, span)[:, ::step].astype(x.dtype)
 
-    Args:
-      use_patches: whether to multiply patches by the kernel, in the function and its gradient, instead of using XLA's
-        convolution in the one and the window's offsets in the other.
+
+def _add_padded(parts: Sequence[tuple[jax.Array, int]], span: int) -> jax.Array:
+    """Arrays [N, size, ...] laid at their starts along the first of `span` places, and added up."""
+    return functools.reduce(jnp.add, [_laid(part, start, span) for part, start in parts])
+
+
+def _add_in_place(parts: Sequence[tuple[jax.Array, int]], span: int) -> jax.Array:
+    """The same. XLA then stores the sum once, where it would compute that of padded arrays anew for each use; but the
+    transpose of an update is slow."""
+    (part, start), *rest = sorted(parts, key=lambda laid: abs(laid[1]))
+    total = _laid(part, start, span)
+    for part, start in rest:
+        first, end = max(start, 0), min(start + part.shape[1], span)
+        met = lax.slice_in_dim(part, first - start, end - start, axis=1)
+        total = lax.dynamic_update_slice_in_dim(total, lax.slice_in_dim(total, first, end, axis=1) + met, first, axis=1)
+    return total
+
+
+def _laid(part: jax.Array, start: int, span: int) -> jax.Array:
+    """An array [N, size, ...] from `start` on along the first of `span` places, zeros elsewhere."""
+    edges = [(0, 0, 0), (start, span - part.shape[1] - start, 0)] + [(0, 0, 0)] * (part.ndim - 2)
+    return lax.pad(part, jnp.zeros((), part.dtype), edges)
+
+
+def _multiply(seen: jax.Array, matrix: jax.Array) -> jax.Array:
+    """seen [..., K] times matrix [K, M] in float32 at least, for a sum may follow.
+
+    In two axes, for XLA's product over more of them transposes first; and with columns of zeros up to a whole number of
+    vectors, without which 6 columns take longer than 8.
     """
-    geometry = {"strides": tuple(strides), "padding": tuple(padding), "dilation": tuple(dilation)}
-    return correlate_p.bind(x, kernel, **geometry, use_patches=use_patches)
+    columns = matrix.shape[-1]
+    product = jnp.matmul(
+        seen.reshape(-1, seen.shape[-1]),
+        jnp.pad(matrix, ((0, 0), (0, -columns % _VECTOR))),
+        preferred_element_type=jnp.promote_types(seen.dtype, jnp.float32),
+    )
+    return product[:, :columns].reshape(*seen.shape[:-1], columns)
 
 
-def _compute(
-    x: jax.Array,
-    kernel: jax.Array,
-    strides: Sequence[int],
-    padding: Pairs,
-    dilation: Sequence[int],
-    use_patches: bool,
-) -> jax.Array:
-    if not use_patches:
-        return xla_correlate(x, kernel, strides, padding, dilation)
-    patches = extract_patches(x, kernel.shape[:-2], strides=strides, padding=padding, dilation=dilation)
-    features = kernel.shape[-1]
-    # Two axes: XLA's product over more of them transposes first.
-    product = patches.reshape(-1, patches.shape[-1]) @ kernel.reshape(-1, features)
-    return product.reshape(*patches.shape[:-1], features)
+_FORMS: dict[str, Callable[..., jax.Array]] = {"xla": _by_xla, "patches": _by_patches, "rows": _by_rows}
 
 
-def input_gradient(
-    kernel: jax.Array,
-    gradient: jax.Array,
-    spatial: Sequence[int],
-    strides: Sequence[int],
-    padding: Pairs,
-    dilation: Sequence[int],
-) -> jax.Array:
-    """dJ/dx [N, *spatial, C] from dJ/da [N, *positions, F]: the lectures' h(K, G, s).
-
-    The gradient is spread out by the strides and correlated with the kernel, reversed and with channels exchanged.
-    """
-    dimensions = range(len(spatial))
-    edges: list[tuple[int, int, int]] = [(0, 0, 0)]
-    for axis in dimensions:
-        extent = dilation[axis] * (kernel.shape[axis] - 1)
-        spread = (gradient.shape[axis + 1] - 1) * strides[axis] + 1
-        before = extent - padding[axis][0]
-        edges.append((before, spatial[axis] + extent - before - spread, strides[axis] - 1))
-    spread_out = lax.pad(gradient, jnp.zeros((), gradient.dtype), [*edges, (0, 0, 0)])
-    reversed_kernel = jnp.flip(kernel, tuple(dimensions)).swapaxes(-1, -2)
-    ones = (1,) * len(spatial)
-    return xla_correlate(spread_out, reversed_kernel, ones, ((0, 0),) * len(spatial), dilation)
+def _compute(x: jax.Array, kernel: jax.Array, lowering: str, **geometry: Any) -> jax.Array:
+    return _FORMS[lowering](x, kernel, **geometry)
 
 
-def kernel_gradient(
-    x: jax.Array,
-    gradient: jax.Array,
-    window: Sequence[int],
-    strides: Sequence[int],
-    padding: Pairs,
-    dilation: Sequence[int],
-    use_patches: bool,
-) -> jax.Array:
-    """dJ/dkernel [*window, C, F] from dJ/da [N, *positions, F]: the lectures' g(G, V, s).
-
-    The product of what each offset of the window meets with the gradient, for all offsets at once (patches) or one
-    after another.
-    """
-    shape = (*window, x.shape[-1], gradient.shape[-1])
-    flat_gradient = gradient.reshape(-1, gradient.shape[-1])
-    if use_patches:
-        patches = extract_patches(x, window, strides=strides, padding=padding, dilation=dilation)
-        return (patches.reshape(-1, patches.shape[-1]).T @ flat_gradient).reshape(shape)
-    x = jnp.pad(x, ((0, 0), *padding, (0, 0)))
-    products = []
-    for offset in itertools.product(*map(range, window)):
-        start = [o * d for o, d in zip(offset, dilation, strict=True)]
-        stop = [b + (p - 1) * s + 1 for b, p, s in zip(start, gradient.shape[1:-1], strides, strict=True)]
-        met = lax.slice(x, (0, *start, 0), (x.shape[0], *stop, x.shape[-1]), (1, *strides, 1))
-        products.append(met.reshape(-1, x.shape[-1]).T @ flat_gradient)
-    return jnp.stack(products).reshape(shape)
+def _lower(x: jax.Array, kernel: jax.Array, lowering: str, **geometry: Any) -> jax.Array:
+    """As `_compute`, in a program that nobody will differentiate any more."""
+    if lowering == "rows":
+        return _by_rows(x, kernel, **geometry, in_place=True)
+    return _compute(x, kernel, lowering, **geometry)
 
 
-def _transpose_to_input(
-    gradient: jax.Array, x: ad.UndefinedPrimal, kernel: jax.Array, use_patches: bool, **geometry: Any
-) -> jax.Array:
-    del use_patches
-    return input_gradient(kernel, gradient, x.aval.shape[1:-1], **geometry)
+def _transpose_to_input(gradient: jax.Array, x: ad.UndefinedPrimal, kernel: jax.Array, **parameters: Any) -> jax.Array:
+    """dJ/dx from dJ/da: the lectures' h(K, G, s)."""
+    (result,) = jax.linear_transpose(lambda x: _compute(x, kernel, **parameters), x.aval)(gradient)
+    return result
 
 
 def _transpose_to_kernel(gradient: jax.Array, x: jax.Array, kernel: ad.UndefinedPrimal, **parameters: Any) -> jax.Array:
-    return kernel_gradient(x, gradient, kernel.aval.shape[:-2], **parameters)
+    """dJ/dkernel from dJ/da: the lectures' g(G, V, s)."""
+    (result,) = jax.linear_transpose(lambda kernel: _compute(x, kernel, **parameters), kernel.aval)(gradient)
+    return result
 
 
 def _batch(operands: tuple[jax.Array, jax.Array], axes: tuple[Any, Any], **parameters: Any) -> tuple[jax.Array, int]:
-    """Batched inputs join the batch; batched kernels are left to XLA's own batching."""
+    """Batched inputs join the batch; batched kernels are left to JAX's own batching of the form."""
     (x, kernel), (x_axis, kernel_axis) = operands, axes
     if kernel_axis is not None:
         return jax.vmap(lambda x, k: _compute(x, k, **parameters), (x_axis, kernel_axis))(x, kernel), 0
@@ -148,8 +188,8 @@ def _shape(x: jax.Array, kernel: jax.Array, **parameters: Any) -> jax.core.Shape
 
 
 correlate_p = Primitive("correlate")
-correlate_p.def_impl(jax.jit(_compute, static_argnames=("strides", "padding", "dilation", "use_patches")))
+correlate_p.def_impl(jax.jit(_lower, static_argnames=("strides", "padding", "dilation", "lowering")))
 correlate_p.def_abstract_eval(_shape)
-mlir.register_lowering(correlate_p, mlir.lower_fun(_compute, multiple_results=False))
+mlir.register_lowering(correlate_p, mlir.lower_fun(_lower, multiple_results=False))
 ad.defbilinear(correlate_p, _transpose_to_input, _transpose_to_kernel)
 batching.primitive_batchers[correlate_p] = _batch

@@ -36,6 +36,9 @@ def max_pool(
     """
     lowest = -jnp.inf if jnp.issubdtype(x.dtype, jnp.floating) else jnp.iinfo(x.dtype).min
     padded, window, strides = _resolve(x, window, strides, padding, lowest)
+    if window == strides:
+        whole = [slice(size - size % k) for size, k in zip(padded.shape[1:-1], window, strict=True)]
+        padded = padded[:, *whole]
     return _max_windows(padded, window, strides)
 
 
@@ -94,27 +97,21 @@ def _max_windows_jvp(
     """The mean of the tangents of each window's greatest elements."""
     ((x,), (tangent,)) = primals, tangents
     greatest = _max_windows(x, window, strides)
-    if window == strides:
-        seen, axes = _blocks(x, window)
-        tangents_seen, _ = _blocks(tangent, window)
-        chosen = seen == jnp.expand_dims(greatest, axes)
-        count = chosen.sum(axes, dtype=x.dtype)
-        return greatest, jnp.where(chosen, tangents_seen, 0).sum(axes) / count
-    views, tangent_views = _views(x, window, strides), _views(tangent, window, strides)
-    chosen_views = [view == greatest for view in views]
+    chosen_views = [view == greatest for view in _views(x, window, strides)]
     count = functools.reduce(jnp.add, [chosen.astype(x.dtype) for chosen in chosen_views])
-    kept = [jnp.where(chosen, t, 0) for chosen, t in zip(chosen_views, tangent_views, strict=True)]
+    if window == strides:
+        blocks, within = _blocks(x.shape, window)
+        spread = jnp.broadcast_to(jnp.expand_dims(greatest, within), blocks).reshape(x.shape)
+        kept = jnp.where(x == spread, tangent, 0)
+        return greatest, kept.reshape(blocks).sum(within) / count
+    kept = [jnp.where(chosen, t, 0) for chosen, t in zip(chosen_views, _views(tangent, window, strides), strict=True)]
     return greatest, functools.reduce(jnp.add, kept) / count
 
 
-def _blocks(x: jax.Array, window: Sizes) -> tuple[jax.Array, tuple[int, ...]]:
-    """Windows that do not overlap, each spatial axis as (positions, within), and the axes `within`."""
-    shape: list[int] = [x.shape[0]]
-    for axis, k in enumerate(window, start=1):
-        positions = x.shape[axis] // k
-        x = lax.slice_in_dim(x, 0, positions * k, axis=axis)
-        shape += [positions, k]
-    return x.reshape(*shape, x.shape[-1]), tuple(range(2, len(shape), 2))
+def _blocks(shape: Sizes, window: Sizes) -> tuple[Sizes, tuple[int, ...]]:
+    """The shape with each spatial axis as (positions, within), for windows that tile it, and the axes `within`."""
+    split = [size for total, k in zip(shape[1:-1], window, strict=True) for size in (total // k, k)]
+    return (shape[0], *split, shape[-1]), tuple(range(2, 2 * len(window) + 1, 2))
 
 
 def _views(x: jax.Array, window: Sizes, strides: Sizes) -> list[jax.Array]:
