@@ -104,8 +104,9 @@ def _max_windows_jvp(
         spread = jnp.broadcast_to(jnp.expand_dims(greatest, within), blocks).reshape(x.shape)
         kept = jnp.where(x == spread, tangent, 0)
         return greatest, kept.reshape(blocks).sum(within) / count
-    kept = [jnp.where(chosen, t, 0) for chosen, t in zip(chosen_views, _views(tangent, window, strides), strict=True)]
-    return greatest, functools.reduce(jnp.add, kept) / count
+    tangent_views = _views(tangent, window, strides)
+    kept_views = [jnp.where(chosen, t, 0) for chosen, t in zip(chosen_views, tangent_views, strict=True)]
+    return greatest, functools.reduce(jnp.add, kept_views) / count
 
 
 def _blocks(shape: Sizes, window: Sizes) -> tuple[Sizes, tuple[int, ...]]:
