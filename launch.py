@@ -9,11 +9,12 @@ Ctrl-C or SIGTERM, with everything saved.
 
 import logging
 import sys
+from typing import Any
 
 import absl.logging
 
 from cnnjax.config import RequestError
-from cnnjax.study.command import WRONG_REQUEST, Request, execute
+from cnnjax.study.command import WRONG_REQUEST, Request, complain, execute
 from cnnjax.study.flags import define, parse
 from cnnjax.train.interruption import run_interruptibly
 
@@ -24,7 +25,7 @@ def main(arguments: list[str]) -> int:
     try:
         changes = parse(given, arguments)
     except RequestError as error:
-        print(error, file=sys.stderr)
+        complain(str(error))
         return WRONG_REQUEST
     if given.help:
         print(__doc__, given.get_help(), sep="\n")
@@ -33,9 +34,17 @@ def main(arguments: list[str]) -> int:
     return run_interruptibly(lambda interruption: execute(request, interruption))
 
 
+def ignore_late_answers(unraisable: Any) -> None:
+    """Once a file could not be read or written, TensorStore still answers Orbax, which has stopped listening."""
+    if str(unraisable.exc_value) != "Event loop is closed":
+        sys.__unraisablehook__(unraisable)
+
+
 if __name__ == "__main__":
-    logging.basicConfig(format="%(message)s", level=logging.WARNING)
+    # A library has set up the root logger when it was imported.
+    logging.basicConfig(format="%(message)s", level=logging.WARNING, force=True)
     logging.getLogger("cnnjax").setLevel(logging.INFO)
     logging.captureWarnings(True)
     absl.logging.set_verbosity(absl.logging.FATAL)  # Orbax logs the errors that it also raises
+    sys.unraisablehook = ignore_late_answers
     sys.exit(main(sys.argv))

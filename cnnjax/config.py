@@ -78,7 +78,21 @@ FilterPlan = Annotated[tuple[FilterRule, ...], BeforeValidator(_parse_rules)]
 @dataclass(frozen=True, config=_STRICT)
 class ModelConfig:
     """Which network, and what is changed in it. A field that is `None` keeps the network's own default; a field that
-    the network does not have is an error."""
+    the network does not have is an error.
+
+    Attributes:
+      name: a key of `cnnjax.models.registry.NETWORKS`.
+      width: feature maps of the first layer; all others in proportion.
+      depth: stages of a `convnet`.
+      kernel_size: of a `convnet`.
+      pool, pool_size: the kind of down-sampling by windows, and the window of a `convnet`.
+      norm, act, padding, init, connectivity: the parts; see `cnnjax.layers.parts.Parts`.
+      stem: `imagenet` for large images, `small` for those of CIFAR or MNIST.
+      form: which published form of the network.
+      shortcut: of a residual network: `projected`, `padded` or `none`.
+      auxiliary: whether `googlenet` has its two auxiliary heads.
+      dropout: the rate before the dense layers.
+    """
 
     name: str = "convnet"
     width: Annotated[int, Field(gt=0)] | None = None
@@ -90,6 +104,11 @@ class ModelConfig:
     act: str | None = None
     padding: str | None = None
     init: str | None = None
+    connectivity: str | None = None
+    stem: str | None = None
+    form: str | None = None
+    shortcut: str | None = None
+    auxiliary: bool | None = None
     dropout: Annotated[float, Field(ge=0, lt=1)] | None = None
 
 
@@ -220,8 +239,12 @@ def override(config: Config, changes: Mapping[str, Any]) -> Config:
       RequestError: for a path that names no field, a wrong type, or a value out of range.
     """
     values = to_dict(config)
+    kinds = {name: type(section) for name, section in vars(config).items() if dataclasses.is_dataclass(section)}
     for path, value in changes.items():
         if dataclasses.is_dataclass(value) and not isinstance(value, type):
+            if not isinstance(value, choose(kinds, path, "section of the config")):
+                wanted, given = kinds[path].__name__, type(value).__name__
+                raise RequestError(f"config.{path}: should be a {wanted}; given a {given}")
             values[path] = dataclasses.asdict(value)
             continue
         *sections, field = check_path(path).split(".")

@@ -32,12 +32,45 @@ def launch(workdir: Path, *flags: str, devices: int = 1, config: str = EXPERIMEN
     )
 
 
-def start(workdir: Path, *flags: str) -> subprocess.Popen[str]:
-    """Starts a study and does not wait."""
+# Takes a second for each dispatch of an evaluation on the split that is named first, and touches a file in each.
+SLOW = """
+import dataclasses, pathlib, sys, time
+from cnnjax.study import run
+from cnnjax.train import loop
+from launch import main
+
+split, marker, *flags = sys.argv[1:]
+evaluate = loop.evaluate
+
+def slowly(program, params, stats, feed, where, plan, interruption):
+    def dispatch(*arguments):
+        pathlib.Path(marker).touch()
+        time.sleep(1)
+        return program.evaluate(*arguments)
+    slow = dataclasses.replace(program, evaluate=dispatch)
+    return evaluate(slow if where == getattr(plan, split) else program, params, stats, feed, where, plan, interruption)
+
+loop.evaluate = run.evaluate = slowly
+sys.exit(main(["launch.py", *flags]))
+"""
+
+
+def start(
+    workdir: Path, *flags: str, compiles: bool = False, slow: str = "", devices: int = 1
+) -> subprocess.Popen[str]:
+    """Starts a study and does not wait.
+
+    Args:
+      compiles: whatever the tests before have compiled.
+      slow: the split that it evaluates slowly; it touches WORKDIR/SPLIT when it is there.
+    """
+    words = command(workdir, *flags)
+    if slow:
+        words[1:2] = ["-c", SLOW, slow, str(workdir / slow)]
     return subprocess.Popen(
-        command(workdir, *flags),
+        words,
         cwd=ROOT,
-        env=environment(1),
+        env={**environment(devices), "JAX_ENABLE_COMPILATION_CACHE": str(not compiles)},
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
@@ -64,7 +97,12 @@ def outcome(workdir: Path, arm: str = "learned") -> dict[str, Any]:
     }
 
 
+def newest_step(folder: Path) -> int:
+    """Of a run's checkpoints that are whole; -1 if there is none."""
+    return max((int(path.name) for path in (folder / "checkpoints").glob("*") if path.name.isdigit()), default=-1)
+
+
 def saved_state(folder: Path) -> str:
     """The digest of the optimiser's state and all else that the last checkpoint goes on from, as Orbax wrote it."""
-    newest = max((folder / "checkpoints").glob("[0-9]*"), key=lambda path: int(path.name))
+    newest = folder / "checkpoints" / str(newest_step(folder))
     return json.loads((newest / "progress" / "metadata").read_text())["digests"]["state"]

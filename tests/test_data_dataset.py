@@ -1,5 +1,6 @@
 """Data sets as arrays: the splits that every study needs, their summary, and what is refused."""
 
+import dataclasses
 import io
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -82,6 +83,13 @@ def test_validation_is_carved_out_of_train_where_there_is_none(tmp_path: Path) -
     assert dataset.summary.sizes == {"train": 36, "validation": 12, "test": 12}
     assert np.bincount(dataset.train.labels).tolist() == [12] * 3
     assert np.bincount(dataset.validation.labels).tolist() == [4] * 3
+
+
+@pytest.mark.parametrize(("share", "empty"), [(1e-6, "validation"), (1 - 1e-6, "train")])
+def test_share_that_leaves_a_split_empty_is_refused(tmp_path: Path, share: float, empty: str) -> None:
+    config = prepare(tmp_path, {"train": encoded(0, 48), "test": encoded(48, 60)})
+    with pytest.raises(RequestError, match=f"config.data.validation: .* of 48 .* leaves the {empty} split empty"):
+        load_dataset(dataclasses.replace(config, validation=share))
 
 
 def test_splits_of_its_own_stay_as_they_are(tmp_path: Path) -> None:

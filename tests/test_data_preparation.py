@@ -1,6 +1,7 @@
 """Finding data sets by name, and preparing them without TensorFlow in this process."""
 
 import importlib.util
+import json
 import os
 import subprocess
 import sys
@@ -10,7 +11,7 @@ import pytest
 
 from cnnjax.config import DataConfig, RequestError
 from cnnjax.data.dataset import Dataset
-from cnnjax.data.preparation import prepared_builder
+from cnnjax.data.preparation import find_builder, prepared_builder
 
 
 @pytest.mark.parametrize(
@@ -36,6 +37,31 @@ def test_malformed_name_is_one_clear_line(tmp_path: Path, name: str) -> None:
     assert "tensorflow" not in message  # installing it would not help
     assert "\n" not in message
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("name", "advice"),
+    [
+        ("digits_8x8", "--config.data.dir=OTHER"),
+        (
+            "mnist",
+            "--config.data.dir=OTHER, once it is prepared there: tfds build mnist --file_format=array_record "
+            "--data_dir=OTHER",
+        ),
+    ],
+)
+def test_set_prepared_in_another_format(tmp_path: Path, name: str, advice: str) -> None:
+    folder = Path(find_builder(DataConfig(name=name, dir=str(tmp_path))).data_path)
+    folder.mkdir(parents=True)
+    values = {"name": name, "version": folder.name, "fileFormat": "tfrecord", "splits": [], "moduleName": "elsewhere"}
+    (folder / "dataset_info.json").write_text(json.dumps(values))
+    (folder / "features.json").write_text("{}")
+    with pytest.raises(RequestError) as raised:
+        prepared_builder(DataConfig(name=name, dir=str(tmp_path)))
+    assert str(raised.value) == (
+        f"config.data.name: {name} is prepared in {tmp_path}, but not as ArrayRecord; "
+        f"give another folder, as in {advice}"
+    )
 
 
 def test_unprepared_set_says_what_to_install_and_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

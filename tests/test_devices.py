@@ -10,16 +10,16 @@ import numpy as np
 import pytest
 
 import cnnjax
-from tests.launching import ROOT, command, environment, launch
+from tests.launching import ROOT, environment, launch, newest_step, start
 from tests.test_resume import wait_for
 
-FLAGS = ("--arms=frozen", "--config.train.epochs=2", "--config.optim.lr=0.01")
-RUN = Path("runs") / "frozen" / "seed0"
+FLAGS = ("--config.train.epochs=2", "--config.optim.lr=0.01")
+ARMS = ("learned", "frozen")
 
 
-def variables(workdir: Path) -> dict[str, Any]:
+def variables(workdir: Path, arm: str) -> dict[str, Any]:
     """Of the run's best evaluation."""
-    return cnnjax.load(workdir / RUN).variables
+    return cnnjax.load(workdir / "runs" / arm / "seed0").variables
 
 
 def assert_close(left: Any, right: Any) -> None:
@@ -29,37 +29,32 @@ def assert_close(left: Any, right: Any) -> None:
 
 @pytest.fixture(scope="module")
 def on_one(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
-    """The run on one device."""
+    """The variables of each arm on one device."""
     workdir = tmp_path_factory.mktemp("one") / "study"
     finished = launch(workdir, *FLAGS)
     assert finished.returncode == 0, finished.stderr
-    return variables(workdir)
+    return {arm: variables(workdir, arm) for arm in ARMS}
 
 
 def test_eight_devices_equal_one(tmp_path: Path, on_one: dict[str, Any]) -> None:
     finished = launch(tmp_path / "study", *FLAGS, devices=8)
     assert finished.returncode == 0, finished.stderr
-    assert_close(variables(tmp_path / "study"), on_one)
+    assert_close({arm: variables(tmp_path / "study", arm) for arm in ARMS}, on_one)
 
 
 @pytest.mark.parametrize(("first", "second"), [(8, 1), (1, 8)])
 def test_checkpoint_crosses_devices(first: int, second: int, tmp_path: Path, on_one: dict[str, Any]) -> None:
     workdir = tmp_path / "study"
-    begun = subprocess.Popen(
-        command(workdir, *FLAGS),
-        cwd=ROOT,
-        env=environment(first),
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-    checkpoints = workdir / RUN / "checkpoints"
-    wait_for(lambda _: any(path.name.isdigit() for path in checkpoints.glob("*")), workdir, begun)
+    folder = workdir / "runs" / "frozen" / "seed0"
+    begun = start(workdir, *FLAGS, "--arms=frozen", devices=first)
+    wait_for(lambda _: newest_step(folder) > 0, workdir, begun)
     begun.kill()
     begun.communicate()
-    finished = launch(workdir, *FLAGS, devices=second)
+    step = newest_step(folder)
+    finished = launch(workdir, *FLAGS, "--arms=frozen", devices=second)
     assert finished.returncode == 0, finished.stderr
-    assert_close(variables(workdir), on_one)
+    assert finished.stderr.splitlines() == [f"frozen seed 0: going on from step {step}"]
+    assert_close(variables(workdir, "frozen"), on_one["frozen"])
 
 
 SHARDS_AGREE = """

@@ -33,7 +33,8 @@ def frozen_by(*patterns: str) -> frozenset[str]:
         ([], set()),
         (["stage1/.*"], {"stage1", "stage1/conv", "stage1/norm"}),
         (["stage1/conv/.*"], {"stage1/conv"}),
-        (["stage1/conv/kernel"], set()),
+        (["stage1/conv/kernel"], {"stage1/conv"}),
+        (["stage1/norm/scale"], set()),
         (["stage2/norm/.*", "head/.*"], {"stage2/norm", "head", "head/layer"}),
     ],
 )

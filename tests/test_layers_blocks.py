@@ -1,6 +1,5 @@
 """Blocks against the same layers applied by hand, in the order of the lectures."""
 
-from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -14,22 +13,20 @@ from cnnjax.layers.convolution import Conv
 from cnnjax.layers.dense import Dense
 from cnnjax.layers.dropout import Dropout
 from cnnjax.layers.normalisation import BatchNorm
-from cnnjax.ops.pooling import average_pool
+from cnnjax.layers.pooling import POOLS
+from cnnjax.ops.pooling import average_pool, max_pool
 from tests.variables import drawn_variables
 
 X = jnp.asarray(np.random.default_rng(0).normal(size=(4, 6, 6, 2)), jnp.float32)
 
 
-def halve(x: jax.Array) -> jax.Array:
-    return average_pool(x, 2)
+HALVE = POOLS["average"](2, None, "valid", axis_name=None)
 
 
 @pytest.mark.parametrize("train", [False, True])
 @pytest.mark.parametrize("norm", [None, BatchNorm()])
-@pytest.mark.parametrize("pool", [None, halve])
-def test_convolution_norm_detector_pool(
-    train: bool, norm: nn.Module | None, pool: Callable[[jax.Array], jax.Array] | None
-) -> None:
+@pytest.mark.parametrize("pool", [None, HALVE])
+def test_convolution_norm_detector_pool(train: bool, norm: nn.Module | None, pool: nn.Module | None) -> None:
     conv = Conv(3, 3)
     block = ConvBlock(conv=conv, act=nn.relu, norm=norm, pool=pool)
     variables = drawn_variables(block, X.shape)
@@ -42,10 +39,25 @@ def test_convolution_norm_detector_pool(
             own = {"params": variables["params"]["norm"], "batch_stats": variables["batch_stats"]["norm"]}
             y, _ = norm.apply(own, y, train=train, mutable=["batch_stats"])
         y = jnp.maximum(y, 0)
-        return halve(y) if pool else y
+        return average_pool(y, 2) if pool else y
 
     found, _ = jax.jit(lambda v: block.apply(v, X, train=train, mutable=["batch_stats"]))(variables)
     np.testing.assert_allclose(found, by_hand(variables), rtol=1e-5, atol=1e-5)
+
+
+def test_pooling_first_is_the_same_where_the_two_commute() -> None:
+    block = ConvBlock(conv=Conv(3, 3), act=nn.relu, pool=POOLS["max"](2, None, "valid", axis_name=None))
+    first = block.clone(pool_first=True)
+    variables = drawn_variables(block, X.shape)
+
+    def value_and_gradient(block: nn.Module) -> Any:
+        return jax.value_and_grad(lambda v: jnp.sum(block.apply(v, X) ** 2))(variables)
+
+    found, expected = jax.jit(lambda: (value_and_gradient(first), value_and_gradient(block)))()
+    jax.tree.map(lambda f, e: np.testing.assert_allclose(f, e, rtol=1e-5, atol=1e-5), found, expected)
+    falling = block.clone(act=jnp.negative, pool_first=True)
+    by_hand = -max_pool(block.conv.apply({"params": variables["params"]["conv"]}, X), 2)
+    np.testing.assert_allclose(falling.apply(variables, X), by_hand, rtol=1e-5, atol=1e-5)
 
 
 def test_dense_then_detector() -> None:

@@ -7,7 +7,7 @@ import pytest
 import scipy.signal
 from flax import linen as nn
 
-from cnnjax.layers.convolution import Conv
+from cnnjax.layers.convolution import Conv, ConvTranspose, DepthwiseSeparableConv
 
 
 def whole_numbers(*shape: int) -> np.ndarray:
@@ -54,3 +54,43 @@ def test_kernel_is_drawn_from_its_initialiser() -> None:
     layer = Conv(4, 3, kernel_init=lambda key, shape: jnp.full(shape, 2.0))
     found = layer.init(jax.random.key(0), jnp.ones((1, 8, 3)))["params"]["kernel"]
     np.testing.assert_array_equal(found, np.full((3, 3, 4), 2.0))
+
+
+def test_the_options_of_correlation_reach_it() -> None:
+    x = whole_numbers(2, 9, 4)
+    layer = Conv(6, 3, padding=2, dilation=2, groups=2, border="circular", use_bias=False)
+    kernel = whole_numbers(3, 2, 6)
+    ring = np.pad(x, ((0, 0), (2, 2), (0, 0)), mode="wrap")
+    expected = np.zeros((2, 9, 6), np.float32)
+    for part in range(2):
+        channels, features = slice(2 * part, 2 * part + 2), slice(3 * part, 3 * part + 3)
+        for offset in range(3):
+            met = ring[:, 2 * offset : 2 * offset + 9, channels]
+            expected[..., features] += met @ kernel[offset, :, features]
+    np.testing.assert_allclose(layer.apply({"params": {"kernel": kernel}}, x), expected, atol=1e-4)
+
+
+def test_depthwise_separable_is_a_filter_for_each_channel_and_a_mixture() -> None:
+    x, layer = whole_numbers(2, 7, 6, 3), DepthwiseSeparableConv(4, 3)
+    shapes = jax.tree.map(jnp.shape, jax.eval_shape(layer.init, jax.random.key(0), x)["params"])
+    assert shapes == {"depthwise": {"kernel": (3, 3, 1, 3)}, "pointwise": {"kernel": (1, 1, 3, 4), "bias": (4,)}}
+    own, mix, bias = whole_numbers(3, 3, 1, 3), whole_numbers(1, 1, 3, 4), whole_numbers(4)
+    filtered = [
+        [scipy.signal.correlate(x[n, ..., c], own[:, :, 0, c], mode="same") for c in range(3)] for n in range(2)
+    ]
+    expected = np.moveaxis(np.asarray(filtered), 1, -1) @ mix[0, 0] + bias
+    params = {"depthwise": {"kernel": own}, "pointwise": {"kernel": mix, "bias": bias}}
+    np.testing.assert_allclose(layer.apply({"params": params}, x), expected, atol=1e-3)
+
+
+def test_transposed_layer_spreads_each_input_by_the_kernel() -> None:
+    x, layer = whole_numbers(2, 4, 3), ConvTranspose(2, 3, strides=2, padding="valid")
+    kernel, bias = whole_numbers(3, 3, 2), np.array([1.0, -1.0], np.float32)
+    expected = np.zeros((2, 9, 2), np.float32) + bias
+    for position in range(4):
+        for offset in range(3):
+            expected[:, 2 * position + offset] += x[:, position] @ kernel[offset]
+    np.testing.assert_allclose(layer.apply({"params": {"kernel": kernel, "bias": bias}}, x), expected, atol=1e-4)
+    found, params = jax.eval_shape(ConvTranspose(2, 4, strides=2).init_with_output, jax.random.key(0), x)
+    assert found.shape == (2, 8, 2)
+    assert params["params"]["kernel"].shape == (4, 3, 2)

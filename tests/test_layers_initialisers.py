@@ -3,7 +3,10 @@
 import jax
 import numpy as np
 import pytest
+import scipy.stats
 
+from cnnjax.layers.convolution import Conv
+from cnnjax.layers.dense import Dense
 from cnnjax.layers.initialisers import INITIALISERS
 
 SHAPE = (3, 3, 16, 48)
@@ -12,7 +15,7 @@ FAN_IN, FAN_OUT = 3 * 3 * 16, 3 * 3 * 48
 
 @pytest.mark.parametrize(
     ("name", "variance"),
-    [("glorot", 2 / (FAN_IN + FAN_OUT)), ("he", 2 / FAN_IN), ("lecun", 1 / FAN_IN)],
+    [("glorot", 2 / (FAN_IN + FAN_OUT)), ("he", 2 / FAN_IN), ("lecun", 1 / FAN_IN), ("torch", 1 / (3 * FAN_IN))],
 )
 def test_variance(name: str, variance: float) -> None:
     kernel = np.asarray(INITIALISERS[name](jax.random.key(0), SHAPE))
@@ -21,10 +24,48 @@ def test_variance(name: str, variance: float) -> None:
     np.testing.assert_allclose(kernel.mean(), 0, atol=5 * np.sqrt(variance / kernel.size))
 
 
-def test_orthogonal_filters_are_orthonormal() -> None:
-    matrix = np.asarray(INITIALISERS["orthogonal"](jax.random.key(0), SHAPE)).reshape(FAN_IN, -1)
-    np.testing.assert_allclose(matrix.T @ matrix, np.eye(48), atol=1e-5)
+@pytest.mark.parametrize("shape", [(2500, 4), (5, 50, 40), (3, 3, 20, 60), (3, 3, 3, 10, 40)])
+def test_uniform_bounds_in_every_number_of_dimensions(shape: tuple[int, ...]) -> None:
+    """Glorot: sqrt(6 / (fan_in + fan_out)). PyTorch: 1 / sqrt(fan_in), for dense kernels and convolutions alike."""
+    fan_in, fan_out = np.prod(shape[:-1]), np.prod(shape[:-2]) * shape[-1]
+    for name, bound in {"glorot": np.sqrt(6 / (fan_in + fan_out)), "torch": 1 / np.sqrt(fan_in)}.items():
+        kernel = np.asarray(INITIALISERS[name](jax.random.key(1), shape))
+        np.testing.assert_array_less(np.abs(kernel), bound * (1 + 1e-6))
+        least = bound * (1 - 20 / kernel.size)  # a share of 1 - 2e-9 of all draws reaches above
+        assert kernel.max() > least
+        assert kernel.min() < -least
+        share = np.histogram(kernel, 4, (-bound, bound))[0] / kernel.size
+        np.testing.assert_allclose(share, 0.25, atol=5 * np.sqrt(3 / 16 / kernel.size))
+
+
+@pytest.mark.parametrize("name", ["he", "lecun"])
+def test_normal_kernels_are_cut_at_two_standard_deviations(name: str) -> None:
+    kernel = np.asarray(INITIALISERS[name](jax.random.key(0), SHAPE))
+    cut = scipy.stats.truncnorm(-2, 2)
+    edge = kernel.std() * 2 / cut.std()
+    np.testing.assert_allclose(np.abs(kernel).max(), edge, rtol=0.02)
+    inner = np.mean(np.abs(kernel) < edge / 4)
+    np.testing.assert_allclose(inner, cut.cdf(0.5) - cut.cdf(-0.5), atol=0.02)
+
+
+@pytest.mark.parametrize("features", [48, 200])
+def test_orthogonal_filters_are_orthonormal(features: int) -> None:
+    """The columns of the matrix [fan_in, features], or its rows where there are fewer."""
+    kernel = np.asarray(INITIALISERS["orthogonal"](jax.random.key(0), (*SHAPE[:-1], features)))
+    matrix = kernel.reshape(FAN_IN, features)
+    gram = matrix.T @ matrix if features <= FAN_IN else matrix @ matrix.T
+    np.testing.assert_allclose(gram, np.eye(len(gram)), atol=1e-5)
+
+
+@pytest.mark.parametrize("name", sorted(INITIALISERS))
+def test_biases_start_at_zero(name: str) -> None:
+    init = INITIALISERS[name]
+    conv = Conv(2, 3, kernel_init=init).init(jax.random.key(0), np.ones((1, 4, 4, 1), np.float32))["params"]
+    dense = Dense(2, kernel_init=init).init(jax.random.key(0), np.ones((1, 4), np.float32))["params"]
+    for params in (conv, dense):
+        np.testing.assert_array_equal(params["bias"], 0)
+        assert np.abs(params["kernel"]).min() > 0
 
 
 def test_every_initialiser_has_a_test() -> None:
-    assert set(INITIALISERS) == {"glorot", "he", "lecun", "orthogonal"}
+    assert set(INITIALISERS) == {"glorot", "he", "lecun", "orthogonal", "torch"}

@@ -1,5 +1,6 @@
-"""Batch normalisation against its definition in NumPy, whole and spread over devices."""
+"""Normalisation layers against their definitions in NumPy; batch normalisation whole and spread over devices."""
 
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -8,6 +9,7 @@ import numpy as np
 import pytest
 
 from cnnjax.layers.normalisation import NORMS, BatchNorm
+from cnnjax.ops.normalisation import local_contrast, local_response
 
 EPSILON, MOMENTUM = 1e-5, 0.9
 RNG = np.random.default_rng(0)
@@ -95,3 +97,49 @@ def test_norms_by_name() -> None:
     layer = NORMS["batch"]("devices")
     assert isinstance(layer, BatchNorm)
     assert layer.axis_name == "devices"
+    assert set(NORMS) == {"none", "batch", "layer", "group", "local_response", "local_contrast"}
+
+
+@pytest.mark.parametrize(("channels", "groups"), [(1, 1), (6, 6), (64, 32), (66, 22), (37, 1)])
+def test_group_norm_takes_the_greatest_number_of_groups_that_divides_the_channels(channels: int, groups: int) -> None:
+    x = RNG.normal(2.0, 3.0, (2, 3, 3, channels)).astype(np.float32)
+    layer = NORMS["group"](None)
+    assert layer is not None
+    found, variables = jax.jit(layer.init_with_output)(jax.random.key(0), x)
+    assert jax.tree.map(np.shape, variables) == {"params": {"scale": (channels,), "bias": (channels,)}}
+    grouped = np.asarray(found).reshape(2, 9, groups, -1)
+    np.testing.assert_allclose(grouped.mean((1, 3)), 0, atol=1e-5)
+    np.testing.assert_allclose(grouped.std((1, 3)), 1, atol=1e-3)
+
+
+@pytest.mark.parametrize("spatial", [(7,), (5, 4), (3, 4, 2)])
+def test_layer_norm_is_over_all_of_an_example(spatial: tuple[int, ...]) -> None:
+    x = RNG.normal(2.0, 3.0, (3, *spatial, 2)).astype(np.float32)
+    axes = tuple(range(1, x.ndim))
+    layer = NORMS["layer"](None)
+    assert layer is not None
+    expected = normalised(x, x.mean(axes, keepdims=True), x.var(axes, keepdims=True))
+    variables = {"params": {"scale": SCALE, "bias": BIAS}}
+    found = jax.jit(lambda v, x: [layer.apply(v, x, train=train) for train in (False, True)])(variables, x)
+    for y in found:
+        np.testing.assert_allclose(y, expected, atol=1e-4)
+
+
+@pytest.mark.parametrize(("name", "op"), [("local_response", local_response), ("local_contrast", local_contrast)])
+def test_local_norms_are_their_operations_and_have_no_parameters(
+    name: str, op: Callable[[np.ndarray], jax.Array]
+) -> None:
+    layer = NORMS[name](None)
+    assert layer is not None
+    x = 50 * BATCHES[0]
+
+    @jax.jit
+    def outputs(x: jax.Array) -> tuple[jax.Array, Any, jax.Array, jax.Array]:
+        y, variables = layer.init_with_output(jax.random.key(0), x)
+        return y, variables, layer.apply({}, x, train=True), op(x)
+
+    evaluated, variables, trained, expected = outputs(x)
+    assert variables == {}
+    np.testing.assert_allclose(evaluated, expected, rtol=1e-6)
+    np.testing.assert_allclose(trained, expected, rtol=1e-6)
+    assert np.abs(expected - x).max() > 1

@@ -5,8 +5,9 @@ import numpy as np
 import pytest
 
 from cnnjax.config import RequestError
-from cnnjax.models.convnet import convnet
+from cnnjax.models.convnet import convnet, convnet_mnist1d
 from cnnjax.models.network import Network, run_stages
+from tests.training_step import losses_around_a_step
 from tests.variables import drawn_variables
 
 Shape = tuple[int, ...]
@@ -104,3 +105,18 @@ def test_unknown_option_names_the_nearest(field: str, value: str, says: str) -> 
     with pytest.raises(RequestError) as caught:
         convnet(10, **{field: value})
     assert str(caught.value) == says
+
+
+def test_baseline_of_mnist1d_has_5210_parameters() -> None:
+    shapes = shapes_of(convnet_mnist1d(10), (1, 40, 1))
+    assert shapes["params/stage1/conv/kernel"] == (5, 1, 25)
+    assert shapes["params/stage3/conv/kernel"] == (3, 25, 25)
+    assert shapes["params/head/kernel"] == (5 * 25, 10)
+    assert sum(int(np.prod(shape)) for shape in shapes.values()) == 5_210
+    assert sum(int(np.prod(shape)) for shape in shapes_of(convnet_mnist1d(10, width=3), (1, 40, 1)).values()) == 238
+
+
+def test_a_step_lowers_the_loss() -> None:
+    models = (convnet(3, width=2, kernel_size=3), convnet_mnist1d(3, width=3))
+    for before, after in [losses_around_a_step(model, (6, 16, 1), classes=3, lr=0.05) for model in models]:
+        assert after < before

@@ -8,20 +8,22 @@ from cnnjax.models.convnet import convnet
 from cnnjax.models.description import describe
 from cnnjax.models.lenet import lenet5
 from cnnjax.models.logistic import logistic
+from cnnjax.models.registry import NETWORKS, build
+from tests.test_models_registry import PINNED
 
-COLUMNS = ["stage", "output", "parameters", "multiply_adds", "receptive_field", "stride", "offset"]
+COLUMNS = ["stage", "output", "parameters", "multiply_adds", "activation_bytes", "receptive_field", "stride", "offset"]
 
 
 def test_lenet_row_by_row() -> None:
     table = describe(lenet5(10), (28, 28, 1))
     assert list(table.columns) == COLUMNS
     assert [tuple(row) for row in table.itertuples(index=False)] == [
-        ("stage1", (14, 14, 6), 156, 28 * 28 * 25 * 6, (6, 6), (2, 2), (-2, -2)),
-        ("stage2", (5, 5, 16), 2_416, 10 * 10 * 25 * 6 * 16, (16, 16), (4, 4), (-2, -2)),
-        ("stage3", (120,), 48_120, 400 * 120, None, None, None),
-        ("stage4", (84,), 10_164, 120 * 84, None, None, None),
-        ("head", (10,), 850, 84 * 10, None, None, None),
-        ("total", (10,), 61_706, 416_520, None, None, None),
+        ("stage1", (14, 14, 6), 156, 28 * 28 * 25 * 6, 4 * 14 * 14 * 6, (6, 6), (2, 2), (-2, -2)),
+        ("stage2", (5, 5, 16), 2_416, 10 * 10 * 25 * 6 * 16, 4 * 400, (16, 16), (4, 4), (-2, -2)),
+        ("stage3", (120,), 48_120, 400 * 120, 4 * 120, None, None, None),
+        ("stage4", (84,), 10_164, 120 * 84, 4 * 84, None, None, None),
+        ("head", (10,), 850, 84 * 10, 4 * 10, None, None, None),
+        ("total", (10,), 61_706, 416_520, 4 * (1176 + 400 + 120 + 84 + 10), None, None, None),
     ]
 
 
@@ -29,10 +31,10 @@ def test_one_dimension() -> None:
     table = describe(convnet(10, width=4, depth=2, kernel_size=3, padding="valid", norm="batch"), (40, 2))
     # 40 -> 38 -> 19 -> 17 -> 8 positions; a norm has a scale and a bias for each map
     assert [tuple(row) for row in table.itertuples(index=False)] == [
-        ("stage1", (19, 4), 3 * 2 * 4 + 4 + 8, 38 * 3 * 2 * 4, (4,), (2,), (0,)),
-        ("stage2", (8, 8), 3 * 4 * 8 + 8 + 16, 17 * 3 * 4 * 8, (10,), (4,), (0,)),
-        ("head", (10,), 64 * 10 + 10, 640, None, None, None),
-        ("total", (10,), 36 + 120 + 650, 912 + 1632 + 640, None, None, None),
+        ("stage1", (19, 4), 3 * 2 * 4 + 8, 38 * 3 * 2 * 4, 4 * 76, (4,), (2,), (0,)),
+        ("stage2", (8, 8), 3 * 4 * 8 + 16, 17 * 3 * 4 * 8, 4 * 64, (10,), (4,), (0,)),
+        ("head", (10,), 64 * 10 + 10, 640, 40, None, None, None),
+        ("total", (10,), 32 + 112 + 650, 912 + 1632 + 640, 4 * (76 + 64 + 10), None, None, None),
     ]
 
 
@@ -54,3 +56,35 @@ def test_nothing_is_allocated() -> None:
     table = describe(model, (32, 32, 3))
     assert table.parameters.iloc[1] == 25 * 2**20 * 2**21 + 2**21
     assert 4 * table.parameters.iloc[-1] > 2**47  # bytes: more than a process can address
+
+
+@pytest.mark.parametrize("name", sorted(NETWORKS))
+def test_every_network_is_described(name: str) -> None:
+    pinned = PINNED[name]
+    table = describe(build(name, num_classes=pinned.num_classes), pinned.input_shape)
+    assert table.stage.iloc[-1] == "total" and table.stage.iloc[-2] == "head"
+    assert table.parameters.iloc[-1] == pinned.parameters == table.parameters.iloc[:-1].sum()
+    assert table.output.iloc[-2] == (pinned.num_classes,)
+
+
+def test_two_columns_and_a_recurrent_network() -> None:
+    table = describe(build("alexnet", num_classes=10, form="2012"), (227, 227, 3))
+    # 11; + 2 * 4 pooled; + 4 * 8; + 2 * 8 pooled; then 3x3 three times at 16
+    assert table.receptive_field.tolist()[:5] == [(19,) * 2, (67,) * 2, (99,) * 2, (131,) * 2, (195,) * 2]
+    assert table.stride.tolist()[:5] == [(8,) * 2, (16,) * 2, (16,) * 2, (16,) * 2, (32,) * 2]
+    assert describe(build("gru", num_classes=10), (40, 1)).receptive_field.tolist() == [None] * 3
+
+
+@pytest.mark.parametrize("connectivity", ["conv", "local"])
+def test_unshared_weights_see_what_shared_ones_do(connectivity: str) -> None:
+    model = build("convnet", num_classes=3, width=2, kernel_size=3, connectivity=connectivity)
+    table = describe(model, (12, 12, 2))
+    assert table.receptive_field.tolist()[:2] == [(4, 4), (10, 10)]
+    assert table.multiply_adds.tolist()[:2] == [144 * 9 * 2 * 2, 36 * 9 * 2 * 4]
+
+
+def test_circular_borders_see_as_far() -> None:
+    tables = [
+        describe(build("convnet", num_classes=3, padding=padding), (28, 28, 1)) for padding in ("same", "circular")
+    ]
+    assert tables[0].equals(tables[1])

@@ -10,12 +10,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cnnjax.layers.pooling import subsample
 from cnnjax.models.convnet import convnet
 from cnnjax.models.network import run_stages
 from cnnjax.models.receptive_field import Interval, receptive_field
 from cnnjax.ops.convolution import correlate
-from cnnjax.ops.pooling import average_pool, max_pool
+from cnnjax.ops.pooling import average_pool, max_pool, subsample
 from tests.variables import drawn_variables
 
 SIZE = 36

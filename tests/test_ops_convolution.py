@@ -13,7 +13,7 @@ import scipy.signal
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cnnjax.ops.convolution import choose_lowering, correlate
+from cnnjax.ops.convolution import choose_lowering, convolve, correlate, correlate_transposed
 from cnnjax.ops.geometry import Padding
 
 LOWERINGS = ("xla", "patches", "rows")
@@ -155,7 +155,7 @@ def test_whatever_lowering_a_backend_chooses(channels: int, backend: str, monkey
         ((4, 5), (5, 3), {}, "as many dimensions"),
         ((1, 5, 1), (3, 1, 4), {"strides": 0}, "strides"),
         ((1, 5, 1), (3, 1, 4), {"dilation": (1, 1)}, "dilation"),
-        ((1, 5, 1), (3, 1, 4), {"padding": "full"}, "valid, same"),
+        ((1, 5, 1), (3, 1, 4), {"padding": "whole"}, "valid, same, full"),
         ((1, 5, 1), (3, 1, 4), {"padding": [(1, 1), (1, 1)]}, "1 pairs"),
         ((1, 3, 1), (5, 1, 4), {}, "does not fit"),
         ((1, 4, 1), (3, 1, 4), {"dilation": 2}, "does not fit"),
@@ -166,3 +166,95 @@ def test_wrong_shapes_are_refused(
 ) -> None:
     with pytest.raises(ValueError, match=says):
         correlate(jnp.ones(x), jnp.ones(kernel), lowering=lowering, **options)
+
+
+@pytest.mark.parametrize("mode", ["valid", "same", "full"])
+@pytest.mark.parametrize("spatial", [(9,), (7, 6), (5, 4, 6)])
+def test_convolution_is_that_of_signal_processing(mode: str, spatial: tuple[int, ...]) -> None:
+    x, kernel = whole_numbers(1, *spatial), whole_numbers(2, *[3] * len(spatial))
+    found = convolve(x[None, ..., None], kernel[..., None, None], padding=mode)
+    np.testing.assert_allclose(found[0, ..., 0], scipy.signal.convolve(x, kernel, mode=mode), atol=1e-3)
+
+
+@settings(deadline=None, max_examples=8, derandomize=True)
+@given(cases(), st.integers(2, 3), st.sampled_from([*LOWERINGS, None]))
+def test_groups_are_correlations_side_by_side(case: Case, groups: int, lowering: str | None) -> None:
+    own = [case._replace(x=case.x + 1 - group, kernel=case.kernel - group) for group in range(groups)]
+    x, kernel = (np.concatenate([getattr(part, name) for part in own], axis=-1) for name in ("x", "kernel"))
+    expected = np.concatenate([correlate_by_loops(part) for part in own], axis=-1)
+    options = {"strides": case.strides, "padding": case.padding, "dilation": case.dilation, "groups": groups}
+    found, back = jax.vjp(lambda x, k: correlate(x, k, lowering=lowering, **options), x, kernel)
+    np.testing.assert_allclose(found, expected, atol=1e-4)
+    weights = whole_numbers(5, *expected.shape)
+    of_x, of_kernel = back(weights)
+    product = float((expected * weights).sum())  # the map is linear in either operand
+    np.testing.assert_allclose([np.vdot(x, of_x), np.vdot(kernel, of_kernel)], product, rtol=1e-4, atol=1e-2)
+
+
+def test_depthwise_has_a_group_for_each_channel() -> None:
+    x, kernel = whole_numbers(1, 2, 7, 12), whole_numbers(2, 3, 1, 12)
+    expected = [[np.correlate(x[n, :, c], kernel[:, 0, c]) for c in range(12)] for n in range(2)]
+    np.testing.assert_allclose(correlate(x, kernel, groups=12), np.swapaxes(expected, 1, 2), atol=1e-4)
+
+
+@pytest.mark.parametrize("border", ["reflect", "circular"])
+@pytest.mark.parametrize("lowering", LOWERINGS)
+def test_borders_are_what_numpy_pads(border: str, lowering: str) -> None:
+    x, kernel = whole_numbers(1, 2, 6, 5, 2), whole_numbers(2, 3, 3, 2, 4)
+    mode = {"reflect": "reflect", "circular": "wrap"}[border]
+    padded = np.pad(x, ((0, 0), (1, 1), (1, 1), (0, 0)), mode=mode)  # type: ignore[call-overload]
+    expected = correlate_by_loops(Case(padded, kernel, (1, 1), "valid", (1, 1)))
+    found = correlate(x, kernel, padding="same", border=border, lowering=lowering)
+    np.testing.assert_allclose(found, expected, atol=1e-4)
+
+
+def test_causal_sees_nothing_that_comes_later() -> None:
+    x, kernel = whole_numbers(1, 1, 8, 5, 2), whole_numbers(2, 3, 3, 2, 4)
+    found = correlate(x, kernel, padding="causal", dilation=(2, 1))
+    padded = np.pad(x, ((0, 0), (4, 0), (1, 1), (0, 0)))
+    expected = correlate_by_loops(Case(padded, kernel, (1, 1), "valid", (2, 1)))
+    np.testing.assert_allclose(found, expected, atol=1e-4)
+    changed = correlate(
+        np.where(np.arange(8)[None, :, None, None] > 3, 9.0, x), kernel, padding="causal", dilation=(2, 1)
+    )
+    np.testing.assert_array_equal(changed[:, :4], found[:, :4])
+
+
+@settings(deadline=None, max_examples=8, derandomize=True)
+@given(cases())
+def test_transposed_is_the_adjoint_on_the_finer_grid(case: Case) -> None:
+    pads = pads_of(case)
+    options = {"strides": case.strides, "padding": pads, "dilation": case.dilation}
+    forward = correlate_by_loops(case)
+    left_over = [
+        (size + sum(pad) - d * (k - 1) - 1) % s
+        for size, pad, d, k, s in zip(
+            case.x.shape[1:-1], pads, case.dilation, case.kernel.shape, case.strides, strict=False
+        )
+    ]
+    weights = whole_numbers(5, *forward.shape)
+    found = correlate_transposed(weights, case.kernel, output_padding=left_over, **options)
+    assert found.shape == case.x.shape
+    np.testing.assert_allclose(np.vdot(case.x, found), np.vdot(forward, weights), atol=1e-2)
+
+
+def test_transposed_doubles_a_grid() -> None:
+    x, kernel = whole_numbers(1, 1, 3, 1), np.array([1, 2, 3, 4], np.float32).reshape(4, 1, 1)
+    found = correlate_transposed(x, kernel, strides=2, padding="same")
+    spread = np.zeros(8, np.float32)
+    for position, value in enumerate(x.ravel()):
+        spread[2 * position : 2 * position + 4] += value * kernel.ravel()
+    np.testing.assert_allclose(found.ravel(), spread[1:7], atol=1e-5)
+
+
+def test_left_over_elements_are_refused_where_exactness_is_asked_for() -> None:
+    x, kernel = jnp.ones((1, 8, 1)), jnp.ones((3, 1, 1))
+    assert correlate(x, kernel, strides=2).shape == (1, 3, 1)
+    with pytest.raises(ValueError, match=r"\(8 - 3 \+ 0 \+ 0\) / 2 \+ 1 = 3.5 positions are no whole number"):
+        correlate(x, kernel, strides=2, exact=True)
+    assert correlate(x[:, 1:], kernel, strides=2, exact=True).shape == (1, 3, 1)
+
+
+def test_groups_must_divide() -> None:
+    with pytest.raises(ValueError, match="2 groups must divide 3 channels and 4 features"):
+        correlate(jnp.ones((1, 8, 3)), jnp.ones((3, 1, 4)), groups=2)

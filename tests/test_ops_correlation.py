@@ -10,7 +10,7 @@ from jax.test_util import check_grads
 
 from cnnjax.ops.correlation import bind_correlate, correlate_p
 
-GEOMETRY = {"strides": (2, 1), "padding": ((1, 0), (0, 2)), "dilation": (1, 2)}
+GEOMETRY = {"strides": (2, 1), "padding": ((1, 0), (0, 2)), "dilation": (1, 2), "groups": 1}
 X_SHAPE, KERNEL_SHAPE = (2, 5, 6, 2), (3, 2, 2, 3)
 
 
@@ -154,7 +154,7 @@ def test_gradients_of_each_member_under_vmap(axes: tuple[int | None, int | None]
 
 def test_rows_that_meet_nothing_but_padding() -> None:
     x, kernel = whole_numbers(0, 1, 1, 3, 2), whole_numbers(1, 2, 1, 2, 3)
-    geometry = {"strides": (1, 1), "padding": ((1, 1), (0, 0)), "dilation": (2, 1)}
+    geometry = {"strides": (1, 1), "padding": ((1, 1), (0, 0)), "dilation": (2, 1), "groups": 1}
     found, back = jax.vjp(lambda x, k: bind_correlate(x, k, **geometry, lowering="rows"), x, kernel)
     np.testing.assert_array_equal(found, np.zeros((1, 1, 3, 3)))
     for gradient, operand in zip(back(jnp.ones_like(found)), (x, kernel), strict=True):

@@ -51,9 +51,9 @@ def test_the_odd_one_of_same_padding_comes_after() -> None:
     assert resolve_padding("same", (8,), (4,), (1,), (1,)) == ((1, 2),)
 
 
-@pytest.mark.parametrize("padding", ["full", [(1, 1)], [(1, 1)] * 3])
+@pytest.mark.parametrize("padding", ["whole", [(1, 1)], [(1, 1)] * 3])
 def test_wrong_padding_is_refused(padding: str | list[tuple[int, int]]) -> None:
-    with pytest.raises(ValueError, match="valid, same, a number or 2 pairs"):
+    with pytest.raises(ValueError, match="valid, same, full, causal, a number or 2 pairs"):
         resolve_padding(padding, (8, 8), (3, 3), (1, 1), (1, 1))
 
 

@@ -1,20 +1,26 @@
 """A wrong request is answered by one line and status 2, and nothing is written."""
 
 import json
+import os
+import shutil
+import subprocess
 from pathlib import Path
 from typing import Any
 
 import pytest
+from etils import epath
 
-from cnnjax.config import Config
+from cnnjax.config import Config, DataConfig
 from cnnjax.study.command import OK
+from cnnjax.study.workdir import Study, Unit, claim
 from cnnjax.train.assembly import assemble
 from launch import main
-from tests.launching import EXPERIMENT, ROOT, launch
+from tests.launching import EXPERIMENT, ROOT, command, environment, launch
 
 WRONG = {
     "flag": (["--sedes=2"], "--sedes: no such flag; did you mean 'seeds'?"),
     "flag_value": (["--seeds=0"], "--seeds=0: 0 is not a positive integer"),
+    "newline": (["--mode=a\nb"], "--mode=a b: value should be one of <run|describe|report>"),
     "mode": (["--mode=rn"], "--mode=rn: value should be one of <run|describe|report>"),
     "stray_argument": (["learned"], "'learned': not a flag; flags read --NAME=VALUE"),
     "field": (["--config.optim.lrr=0.1"], "config.optim.lrr: no such field; did you mean 'lr'?"),
@@ -50,6 +56,10 @@ WRONG = {
     "source": (
         ["--config.filters=.*=gausian,trained", "--arms=learned"],
         "unknown source of filters 'gausian'",
+    ),
+    "validation": (
+        ["--config.data.name=mnist1d", "--config.data.validation=1e-6"],
+        "config.data.validation: 1e-06 of 4000 training examples leaves the validation split empty",
     ),
     "batch": (
         ["--config.train.batch_size=5000"],
@@ -149,6 +159,79 @@ def state_of(workdir: Path, arm: str) -> str:
     return json.loads((workdir / "runs" / arm / "seed0" / "status.json").read_text())["state"]
 
 
+def test_arms_and_seeds_that_are_asked_for_alone_are_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    ran: list[str] = []
+
+    def finish(unit: Unit, *_: Any) -> None:
+        ran.append(f"{unit.arm}{unit.seed}")
+        unit.folder.mkdir(parents=True)
+        (unit.folder / "status.json").write_text(json.dumps({"state": "diverged", "error": "nan"}))
+
+    monkeypatch.setattr("cnnjax.study.runner.run_unit", finish)
+    workdir = tmp_path / "study"
+    assert ask(workdir, "--arms=learned") == 1
+    assert ask(workdir, "--arms=frozen", "--seeds=3") == 1
+    assert ran == ["learned0", "frozen0", "frozen1", "frozen2"]
+    ran.clear()
+    assert ask(workdir, "--seeds=2") == 1
+    assert ran == ["learned1"]
+    ran.clear()
+    assert ask(workdir, "--arms=frozen", "--config.study.seeds=1") == 1
+    assert ran == []
+    assert ask(workdir) == 1
+    assert ran == ["learned2"]
+
+
+def test_report_is_made_where_the_last_call_was_killed_before_it(
+    finished_study: Study, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    workdir, experiment = tmp_path / "study", tmp_path / "tiny.py"
+    shutil.copytree(finished_study.folder, workdir)
+    experiment.write_text(
+        "import dataclasses\nfrom etils import epath\nfrom cnnjax.study.workdir import read_study\n"
+        f"study = read_study(epath.Path({str(workdir)!r})).experiment\n"
+        "def get_config():\n    return study.arms['learned']\n"
+        "def arms():\n    return {'learned': {}, 'gaussian': {'filters': study.arms['gaussian'].filters}}\n"
+    )
+    report, results = workdir / "report.html", workdir / "results.csv"
+    report.write_text("of fewer seeds")
+    assert ask(workdir, config=str(experiment)) == OK  # conftest's study does not say that it is reported
+    assert "of fewer seeds" not in report.read_text()
+    results.unlink()
+    assert ask(workdir, config=str(experiment)) == OK
+    made = report.stat().st_mtime_ns
+    assert results.exists()
+    assert ask(workdir, config=str(experiment)) == OK
+    assert report.stat().st_mtime_ns == made
+    assert "difference to learned" in report.read_text()
+    assert ask(workdir, "--config.study.baseline=gaussian", config=str(experiment)) == OK
+    assert "difference to gaussian" in report.read_text()
+    capsys.readouterr()
+    assert ask(workdir, "--mode=report", config=str(experiment)) == OK
+    assert "to gaussian" in capsys.readouterr().out
+
+
+def test_full_disk_while_data_are_prepared(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(config: DataConfig) -> None:
+        raise RuntimeError("Failed to construct dataset\n[Errno 28] No space left on device: 'shard'")
+
+    monkeypatch.setattr("cnnjax.study.runner.load_dataset", fail)
+    assert ask(tmp_path / "study") == 1
+    said = capsys.readouterr().err
+    assert said == "the disk is full: Failed to construct dataset [Errno 28] No space left on device: 'shard'\n"
+    assert not (tmp_path / "study").exists()
+
+
+def test_workdir_that_another_process_trains_in(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    workdir = tmp_path / "study"
+    with claim(epath.Path(workdir)):
+        assert ask(workdir) == 2
+        assert capsys.readouterr().err == f"--workdir: another process trains in {workdir}; wait until it ends\n"
+        assert [path.name for path in workdir.iterdir()] == [".lock"]
+
+
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs Linux's /dev/full")
 def test_full_disk_is_one_line_and_what_is_done_stays(tmp_path: Path) -> None:
     workdir = tmp_path / "study"
@@ -163,4 +246,50 @@ def test_full_disk_is_one_line_and_what_is_done_stays(tmp_path: Path) -> None:
     assert len(ran.stderr.strip().splitlines()) == 1 and "the disk is full" in ran.stderr
     assert (workdir / "results.csv").read_text() == results
     (folder / ".status.json.partial").unlink()
-    assert launch(workdir, *flags).returncode == 0
+    assert ask(workdir, *flags) == OK
+
+
+# A failed write, after which TensorStore answers an event loop that is closed.
+FULL = """
+import runpy, sys
+from cnnjax.train.checkpoint import Checkpoints
+
+class Late:
+    def __del__(self):
+        raise RuntimeError("Event loop is closed")
+
+def save(self, *arguments):
+    Late()
+    try:
+        raise OSError(28, "No space left on device")
+    except OSError as error:
+        raise ValueError("not\\nsaved") from error
+
+Checkpoints.save = save
+sys.argv = sys.argv[1:]
+runpy.run_path("launch.py", run_name="__main__")
+"""
+
+
+def test_full_disk_in_a_checkpoint_is_one_line(tmp_path: Path) -> None:
+    words = command(tmp_path / "study", "--config.train.epochs=1")
+    words[1:1] = ["-c", FULL]
+    ran = subprocess.run(words, cwd=ROOT, env=environment(1), capture_output=True, text=True)
+    assert ran.returncode == 1
+    assert len(ran.stderr.splitlines()) == 1 and "learned/seed0 cannot be written" in ran.stderr
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(os.geteuid() != 0, reason="mounts a small file system")
+@pytest.mark.parametrize("size", ["80k", "300k"])
+def test_real_full_disk_is_one_line(tmp_path: Path, size: str) -> None:
+    subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", tmp_path], check=True)
+    try:
+        for _ in range(2):
+            ran = launch(tmp_path / "study", "--config.model.width=32")
+            assert ran.returncode == 1
+            assert "the disk is full" in ran.stderr.splitlines()[-1]
+            others = [line for line in ran.stderr.splitlines()[:-1] if "going on from" not in line]
+            assert others == []
+    finally:
+        subprocess.run(["umount", tmp_path], check=True)

@@ -1,5 +1,6 @@
 """A run that is killed at any instant and started again ends as one that was never touched."""
 
+import json
 import signal
 import subprocess
 import time
@@ -9,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from tests.launching import launch, outcome, start
+from tests.launching import launch, newest_step, outcome, start
 
 FOLDER = Path("runs") / "learned" / "seed0"
 
@@ -26,10 +27,9 @@ def in_a_chunk(workdir: Path) -> bool:
 
 
 def in_a_save(workdir: Path) -> bool:
-    """A checkpoint is half written, and there is one before it."""
-    checkpoints = workdir / FOLDER / "checkpoints"
-    whole = any(path.name.isdigit() for path in checkpoints.glob("*"))
-    return whole and any("tmp" in path.name for path in checkpoints.glob("*"))
+    """A checkpoint is half written, and there is one before it of more than no steps."""
+    half_written = any("tmp" in path.name for path in (workdir / FOLDER / "checkpoints").glob("*"))
+    return half_written and newest_step(workdir / FOLDER) > 0
 
 
 def in_another_arm(workdir: Path) -> bool:
@@ -53,19 +53,33 @@ def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     return {arm: outcome(workdir, arm) for arm in ("learned", "frozen")}
 
 
+def assert_ends_as(undisturbed: dict[str, Any], workdir: Path) -> None:
+    """Goes on with a study, from the newest checkpoint of each run that has not finished, to the same end."""
+    going_on = []
+    for arm in undisturbed:
+        folder = workdir / "runs" / arm / "seed0"
+        if (step := newest_step(folder)) >= 0:
+            state = json.loads((folder / "status.json").read_text())["state"]
+            going_on += [f"{arm} seed 0: going on from step {step}"] if state == "running" else []
+    again = launch(workdir)
+    assert again.returncode == 0, again.stderr
+    assert again.stderr.splitlines() == going_on
+    assert {arm: outcome(workdir, arm) for arm in undisturbed} == undisturbed
+
+
 @pytest.mark.parametrize("instant", [in_compilation, in_a_chunk, in_a_save, in_another_arm])
 def test_killed_run_ends_as_if_untouched(
     instant: Callable[[Path], bool], tmp_path: Path, undisturbed: dict[str, Any]
 ) -> None:
     workdir = tmp_path / "study"
-    process = start(workdir)
+    process = start(workdir, compiles=instant is in_compilation)
     wait_for(instant, workdir, process)
     process.kill()
     process.communicate()
     assert process.returncode == -signal.SIGKILL
-    again = launch(workdir)
-    assert again.returncode == 0, again.stderr
-    assert {arm: outcome(workdir, arm) for arm in ("learned", "frozen")} == undisturbed
+    if instant in (in_a_save, in_another_arm):
+        assert newest_step(workdir / FOLDER) > 0
+    assert_ends_as(undisturbed, workdir)
 
 
 @pytest.mark.slow
@@ -77,25 +91,41 @@ def test_killed_at_any_time(delay: float, tmp_path: Path, undisturbed: dict[str,
     time.sleep(delay)
     process.kill()
     process.communicate()
-    assert launch(workdir).returncode == 0
-    assert {arm: outcome(workdir, arm) for arm in ("learned", "frozen")} == undisturbed
+    assert_ends_as(undisturbed, workdir)
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-@pytest.mark.parametrize("instant", [in_compilation, in_a_chunk])
-def test_signal_saves_and_leaves(
-    instant: Callable[[Path], bool], number: signal.Signals, tmp_path: Path, undisturbed: dict[str, Any]
+# Seconds; to save takes less than one, on a machine that does nothing else.
+AT_ONCE = 10
+
+
+@pytest.mark.parametrize(("instant", "number"), [(in_compilation, signal.SIGTERM), (in_a_chunk, signal.SIGINT)])
+def test_signal_saves_and_leaves(instant: Callable[[Path], bool], number: signal.Signals, tmp_path: Path) -> None:
+    workdir = tmp_path / "study"
+    flags = ("--arms=learned", "--config.train.epochs=400", "--config.train.save_every=1000")
+    process = start(workdir, *flags, compiles=instant is in_compilation)
+    wait_for(instant, workdir, process)
+    assert_leaves_at_once(process, number)
+    assert (newest_step(workdir / FOLDER) > 0) == (instant is in_a_chunk)
+
+
+@pytest.mark.parametrize(("split", "number"), [("validation", signal.SIGINT), ("test", signal.SIGTERM)])
+def test_signal_in_an_evaluation_saves_and_leaves_and_the_run_ends_as_if_untouched(
+    split: str, number: signal.Signals, tmp_path: Path, undisturbed: dict[str, Any]
 ) -> None:
     workdir = tmp_path / "study"
-    process = start(workdir, "--arms=learned", "--config.train.epochs=400", "--config.train.save_every=1000")
-    wait_for(instant, workdir, process)
+    process = start(workdir, slow=split)
+    wait_for(lambda _: (workdir / split).exists(), workdir, process)
+    assert_leaves_at_once(process, number)
+    assert newest_step(workdir / FOLDER) == (39 if split == "validation" else 4 * 39)
+    assert_ends_as(undisturbed, workdir)
+
+
+def assert_leaves_at_once(process: subprocess.Popen[str], number: signal.Signals) -> None:
     process.send_signal(number)
-    _, errors = process.communicate(timeout=30)
+    _, errors = process.communicate(timeout=AT_ONCE)
     assert process.returncode == 128 + number
     assert errors.strip().splitlines()[-1].startswith(f"stopped by {number.name}")
     assert "Traceback" not in errors
-    saved = [path.name for path in (workdir / FOLDER / "checkpoints").glob("[0-9]*")]
-    assert bool(saved) == (instant is in_a_chunk)
 
 
 def test_finished_study_trains_nothing(tmp_path: Path) -> None:

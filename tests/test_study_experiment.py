@@ -135,6 +135,20 @@ def test_unknown_field_of_an_arm(tmp_path: Path) -> None:
     assert "config.model.widht: no such field; did you mean 'width'?" in message
 
 
+@pytest.mark.parametrize(
+    ("fields", "reason"),
+    [
+        ("None", "the arm 'wide' must be a dict of fields by name; given None"),
+        ("{3: 4}", "the arm 'wide' must be a dict of fields by name; given {3: 4}"),
+        ("{'modle': ModelConfig()}", "unknown section of the config 'modle'; did you mean 'model'?"),
+        ("{'model.name': ModelConfig()}", "unknown section of the config 'model.name'; did you mean 'model'?"),
+        ("{'model': OptimConfig()}", "config.model: should be a ModelConfig; given a OptimConfig"),
+    ],
+)
+def test_wrong_fields_of_an_arm(tmp_path: Path, fields: str, reason: str) -> None:
+    assert reason in error(tmp_path, HEAD + f"def arms():\n    return {{'plain': {{}}, 'wide': {fields}}}\n")
+
+
 def test_unknown_arm_gives_the_nearest(tmp_path: Path) -> None:
     assert error(tmp_path, ARMS, ["wdie"]) == "--arms: unknown arm 'wdie'; did you mean 'wide'?"
 
@@ -148,7 +162,7 @@ def test_arms_that_are_no_dict(tmp_path: Path) -> None:
     assert "arms()" in error(tmp_path, HEAD + "def arms():\n    return ['plain', 'wide']\n")
 
 
-@pytest.mark.parametrize("name", ["../elsewhere", "a/b", ""])
+@pytest.mark.parametrize("name", ["../elsewhere", "a/b", "", 7])
 def test_arm_that_cannot_name_a_folder(tmp_path: Path, name: str) -> None:
     message = error(tmp_path, HEAD + f"def arms():\n    return {{'plain': {{}}, {name!r}: {{}}}}\n")
     assert repr(name) in message

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from etils import epath
 
-from cnnjax.study.files import write_json, write_text
+from cnnjax.study.files import is_disk_full, write_json, write_text
 
 
 def test_json_is_read_back(tmp_path: Path) -> None:
@@ -52,3 +52,18 @@ def test_values_that_are_no_json_leave_the_file(tmp_path: Path) -> None:
     with pytest.raises(TypeError):
         write_json(epath.Path(path), {"a": object()})
     assert json.loads(path.read_text()) == {"a": 1}
+
+
+@pytest.mark.parametrize(
+    ("error", "full"),
+    [
+        (OSError(28, "No space left on device"), True),
+        (OSError(122, "Disk quota exceeded"), True),
+        (ValueError("RESOURCE_EXHAUSTED: No space left on device"), True),
+        (OSError(13, "Permission denied"), False),
+        (ValueError("no"), False),
+        (None, False),
+    ],
+)
+def test_is_disk_full(error: BaseException | None, full: bool) -> None:
+    assert is_disk_full(error) == full

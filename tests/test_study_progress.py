@@ -42,9 +42,12 @@ def test_time_left_of_the_first_run_is_that_of_all(clock: Callable[..., float]) 
     progress, _ = plain(clock)
     progress.begin(UNITS[0])
     clock(10)
+    progress.advance(0.1)
+    assert progress.seconds_left() is None  # it has compiled, and its pace is not known
+    clock(6)
     progress.advance(0.25)
-    # A run lasts 40 s: 30 s are left of this one, and three are to come.
-    assert progress.seconds_left() == pytest.approx(30 + 3 * 40)
+    # The steps last 40 s: 30 s are left of this run; each of the three to come compiles for 6 s as well.
+    assert progress.seconds_left() == pytest.approx(30 + 3 * 46)
 
 
 def test_time_left_takes_each_run_to_last_as_its_arm_did(clock: Callable[..., float]) -> None:
@@ -60,9 +63,12 @@ def test_time_left_takes_each_run_to_last_as_its_arm_did(clock: Callable[..., fl
     progress.begin(UNITS[2])
     clock(4)
     assert progress.seconds_left() == pytest.approx((10 - 4) + 50)
-    progress.advance(0.2)  # 4 s for a fifth: it is slower than the one before
-    assert progress.seconds_left() == pytest.approx(16 + 50)
-    clock(16)
+    progress.advance(0.2)
+    assert progress.seconds_left() == pytest.approx((10 - 4) + 50)
+    clock(4)
+    progress.advance(0.4)  # 4 s for a fifth: it is slower than the one before
+    assert progress.seconds_left() == pytest.approx(12 + 50)
+    clock(12)
     progress.end("finished")
     progress.begin(UNITS[3])
     clock(60)

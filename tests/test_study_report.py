@@ -152,6 +152,21 @@ def test_figures_of_hostile_names_are_xml(hostile: Study) -> None:
         assert svg_of(source).tag == "{http://www.w3.org/2000/svg}svg"
 
 
+def test_missing_checkpoints_cost_a_picture_at_most(
+    finished_study: Study, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    folder = tmp_path / "study"
+    shutil.copytree(finished_study.folder, folder)
+    shutil.rmtree(folder / "runs" / "learned" / "seed0" / "checkpoints")
+    study = dataclasses.replace(finished_study, folder=epath.Path(folder), machine={"devices": "1 x abacus"})
+    write_report(study)
+    assert "seed0 has no checkpoint that can be read" in caplog.text
+    page = parse((folder / "report.html").read_text())
+    assert page["tags"].count("img") == 3  # the filters of the arm's other seed serve
+    assert page["cells"][page["cells"].index("learned") + 5] == "2/2"
+    assert any("devices: 1 x abacus." in text for text in page["text"])
+
+
 def test_report_counts_what_failed(hostile: Study) -> None:
     page = parse((hostile.folder / "report.html").read_text())
     row = page["cells"].index(HOSTILE)

@@ -9,7 +9,7 @@ import pytest
 from etils import epath
 from scipy import stats
 
-from cnnjax.config import Config, StudyConfig
+from cnnjax.config import Config, RequestError, StudyConfig
 from cnnjax.study.experiment import Experiment
 from cnnjax.study.results import COLUMNS, collect, percent, summarise, troubles, write_results
 from cnnjax.study.statistics import Estimate
@@ -109,6 +109,22 @@ def test_difference_is_paired_with_the_baseline(study: Study) -> None:
     assert difference.seeds == 2
     assert summary.loc["learned"].difference is None
     assert summary.loc["linear"].difference.seeds == 0
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("metrics.jsonl", ""),
+        ("metrics.jsonl", '{"step": 20, "split": "train"}\n'),
+        ("status.json", json.dumps({**finished(0.9, 7), "metrics": 1})),
+        ("status.json", json.dumps({**finished(0.9, 7), "seconds": {}})),
+    ],
+)
+def test_damaged_run_is_named_in_one_line(study: Study, name: str, text: str) -> None:
+    folder = study.units[0].folder
+    (folder / name).write_text(text)
+    with pytest.raises(RequestError, match=f"in {folder} are not what cnnjax wrote for a finished run"):
+        collect(study)
 
 
 def test_troubles_are_named(study: Study) -> None:

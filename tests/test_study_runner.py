@@ -13,7 +13,7 @@ from cnnjax.config import Config, DataConfig, RequestError, TrainConfig
 from cnnjax.data.dataset import Dataset
 from cnnjax.study import runner
 from cnnjax.study.experiment import Experiment
-from cnnjax.study.runner import DiskFull, is_disk_full, run_study, unfinished
+from cnnjax.study.runner import DiskFull, run_study, unfinished
 from cnnjax.study.workdir import Study, Unit, read_status
 from cnnjax.train.interruption import Interruption, Stopped
 from cnnjax.train.loop import Diverged
@@ -43,7 +43,8 @@ def test_what_is_run_again(tmp_path: Path, state: str | None, again: bool) -> No
     study = study_of(tmp_path, "only")
     if state:
         study.units[0].folder.mkdir(parents=True)
-        (study.units[0].folder / "status.json").write_text(json.dumps({"state": state}))
+        names = ("metrics", "parameters", "parameters_trained", "best_step", "seconds", "error")
+        (study.units[0].folder / "status.json").write_text(json.dumps({"state": state, **dict.fromkeys(names)}))
     assert unfinished(study) == (study.units if again else [])
 
 
@@ -93,24 +94,9 @@ def test_signal_between_runs_stops_the_study(tmp_path: Path, digits: Dataset, mo
     assert begun == ["first"]
 
 
-@pytest.mark.parametrize(
-    ("error", "full"),
-    [
-        (OSError(28, "No space left on device"), True),
-        (OSError(122, "Disk quota exceeded"), True),
-        (ValueError("RESOURCE_EXHAUSTED: No space left on device"), True),
-        (OSError(13, "Permission denied"), False),
-        (ValueError("no"), False),
-        (None, False),
-    ],
-)
-def test_is_disk_full(error: BaseException | None, full: bool) -> None:
-    assert is_disk_full(error) == full
-
-
 def test_batch_larger_than_the_data_is_refused_before_anything_is_written(tmp_path: Path, data_dir: str) -> None:
     config = Config(data=DataConfig(name="digits_8x8", dir=data_dir), train=TrainConfig(batch_size=2000))
     study = Study(epath.Path(tmp_path), Experiment("question", "Why?", {"only": config}), 1)
     with pytest.raises(RequestError, match="batch_size"):
-        runner.load_datasets(study)
+        runner.load_datasets(study, study.units)
     assert not list(tmp_path.iterdir())

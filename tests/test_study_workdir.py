@@ -1,5 +1,6 @@
 """The folder of a study: new, gone on with, or refused; and nothing is written by asking."""
 
+import dataclasses
 import json
 from pathlib import Path
 
@@ -8,7 +9,7 @@ from etils import epath
 
 from cnnjax.config import Config, OptimConfig, RequestError, StudyConfig
 from cnnjax.study.experiment import Experiment
-from cnnjax.study.workdir import Study, Unit, open_study, read_status, read_study, write_study
+from cnnjax.study.workdir import Study, Unit, claim, open_study, read_status, read_study, write_study
 
 
 def experiment(*arms: str, seeds: int = 2, lr: float = 0.1, name: str = "question") -> Experiment:
@@ -90,8 +91,52 @@ def test_more_arms_are_added(folder: epath.Path) -> None:
 
 def test_baseline_may_change(folder: epath.Path) -> None:
     config = Config(optim=OptimConfig(lr=0.1), study=StudyConfig(seeds=2, baseline="random"))
-    wanted = Experiment("question", "Does it matter?", dict.fromkeys(("learned", "random"), config))
-    assert open_study(folder, wanted).experiment.baseline == "random"
+    for arms in (("learned", "random"), ("random",)):
+        wanted = Experiment("question", "Does it matter?", dict.fromkeys(arms, config))
+        assert open_study(folder, wanted).experiment.baseline == "random"
+
+
+def test_report_is_due_when_the_study_is_another(folder: epath.Path) -> None:
+    write_study(dataclasses.replace(read_study(folder), reported=True))
+    baseline = Config(optim=OptimConfig(lr=0.1), study=StudyConfig(seeds=2, baseline="random"))
+    wanted = experiment("learned")
+    assert open_study(folder, wanted).reported
+    assert open_study(folder, experiment(seeds=1)).reported
+    assert not open_study(folder, experiment(seeds=3)).reported
+    assert not open_study(folder, experiment("learned", "linear")).reported
+    assert not open_study(folder, dataclasses.replace(wanted, arms={"learned": baseline})).reported
+
+
+def test_first_write_that_was_cut_off_leaves_a_new_study(tmp_path: Path) -> None:
+    (tmp_path / ".study.json.partial").write_text('{"form')
+    (tmp_path / ".lock").touch()
+    study = open_study(epath.Path(tmp_path), experiment())
+    write_study(study)
+    assert read_study(epath.Path(tmp_path)) == study
+
+
+def test_one_process_at_a_time(folder: epath.Path) -> None:
+    with claim(folder), pytest.raises(RequestError, match="--workdir: another process trains in"), claim(folder):
+        pytest.fail("claimed twice")
+    with claim(folder):
+        pass
+
+
+def test_folder_that_cannot_be_made_names_its_flag(tmp_path: Path) -> None:
+    (tmp_path / "thesis.tex").write_text("precious")
+    folder = epath.Path(tmp_path / "thesis.tex" / "study")
+    assert open_study(folder, experiment()).folder == folder
+    with pytest.raises(RequestError, match=r"--workdir: .*study cannot be written \(Not a directory\)"), claim(folder):
+        pytest.fail("claimed")
+
+
+def test_folder_without_permission(folder: epath.Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def forbid(self: Path) -> None:
+        raise PermissionError(13, "Permission denied", str(self))
+
+    monkeypatch.setattr(type(folder), "iterdir", forbid)
+    with pytest.raises(RequestError, match=r"--workdir: .* cannot be read \(Permission denied\)"):
+        open_study(folder, experiment())
 
 
 def test_other_config_says_what_differs(folder: epath.Path) -> None:
@@ -144,10 +189,12 @@ def test_status_is_read_back(folder: epath.Path) -> None:
     assert read_status(unit) == {"state": "running", "step": 3}
 
 
-@pytest.mark.parametrize("text", ["", "{", "[1, 2]", "7"])
+@pytest.mark.parametrize(
+    "text", ["", "{", "[1, 2]", "7", "{}", '{"state": "fnished"}', '{"state": "finished"}', '{"state": "failed"}']
+)
 def test_unreadable_status(folder: epath.Path, text: str) -> None:
     unit = read_study(folder).units[0]
     unit.folder.mkdir(parents=True)
     (unit.folder / "status.json").write_text(text)
-    with pytest.raises(RequestError, match=r"status\.json is not what cnnjax wrote"):
+    with pytest.raises(RequestError, match=r"status\.json is not what cnnjax wrote.*remove .*seed0 to run it again"):
         read_status(unit)

@@ -1,5 +1,7 @@
 """Checkpoints: read back as they were written, or not at all."""
 
+import copy
+import errno
 import logging
 import shutil
 from collections.abc import Callable
@@ -12,6 +14,7 @@ import numpy as np
 import pytest
 from etils import epath
 
+from cnnjax.config import RequestError
 from cnnjax.train.checkpoint import Checkpoint, Checkpoints, fingerprint
 
 # TensorStore answers reads that Orbax no longer waits for, once one of them has failed.
@@ -88,9 +91,37 @@ def test_folder_may_be_relative(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
 
 def test_shapes_other_than_the_saved_ones_are_not_read(saved: Path) -> None:
     checkpoints = Checkpoints(epath.Path(saved), read_only=True)
-    found = checkpoints.newest({"best": {"params": {"a/b": np.zeros(100, np.float32)}, "batch_stats": {}}})
+    for params in ({"a/b": np.zeros(100, np.float32)}, {"a/c": np.zeros(200, np.float32)}, {}):
+        with pytest.raises(RequestError, match=r"2 holds arrays of other names or shapes than this network's \(best\)"):
+            checkpoints.newest({"best": {"params": params, "batch_stats": {}}})
     checkpoints.close()
-    assert found is None
+
+
+@pytest.mark.parametrize("error", [MemoryError("no room"), OSError(errno.EMFILE, "Too many open files")])
+def test_whole_checkpoint_that_cannot_be_read_now_is_not_called_broken(
+    saved: Path, monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    def fail(*_: Any, **__: Any) -> None:
+        raise ValueError("cannot be opened") from error
+
+    checkpoints = Checkpoints(epath.Path(saved), read_only=True)
+    monkeypatch.setattr(checkpoints._manager, "restore", fail)
+    with pytest.raises(ValueError, match="cannot be opened"):
+        checkpoints.newest(items(0))
+    checkpoints.close()
+
+
+def test_progress_is_what_it_was_when_it_was_saved(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    checkpoints, late = Checkpoints(epath.Path(tmp_path)), []
+    write = checkpoints._manager.save
+    monkeypatch.setattr(checkpoints._manager, "save", lambda step, args: late.append((step, args)))
+    progress = copy.deepcopy(PROGRESS)
+    checkpoints.save(1, items(1), progress)
+    progress["seconds"]["train"] = 2.5
+    for step, args in late:  # as Orbax does, in the background
+        write(step, args=args)
+    checkpoints.close()
+    assert_is(newest(tmp_path), 1)
 
 
 def test_two_are_kept(tmp_path: Path) -> None:
@@ -188,19 +219,27 @@ def test_every_bit_of_the_progress_is_checked(saved: Path, tmp_path: Path) -> No
 def test_broken_checkpoint_makes_room_for_a_whole_one(saved: Path, tmp_path: Path) -> None:
     folder = shutil.copytree(saved, tmp_path / "copy")
     halve(folder / "2" / "state" / "_METADATA")
+    before = contents(folder)
     checkpoints = Checkpoints(epath.Path(folder))
     assert_is(checkpoints.newest(items(0)), 1)
+    assert contents(folder) == before
     checkpoints.save(2, items(2), PROGRESS)
     checkpoints.close()
     assert_is(newest(folder), 2)
 
 
-def test_none_is_whole(saved: Path, tmp_path: Path) -> None:
+def test_none_is_whole(saved: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     folder = shutil.copytree(saved, tmp_path / "copy")
     for step in ("1", "2"):
         empty(folder / step / "state" / "manifest.ocdbt")
         shutil.rmtree(folder / step / "state" / "ocdbt.process_0")
     assert newest(folder) is None
+    assert [
+        record.getMessage().rpartition("; ")[2] for record in caplog.records if record.name.startswith("cnnjax")
+    ] == [
+        "going on from the one before",
+        "starting anew",
+    ]
 
 
 def test_unfinished_save_of_a_killed_process_is_not_read(saved: Path, tmp_path: Path) -> None:

@@ -1,6 +1,8 @@
 """What a signal does, without sending one."""
 
+import io
 import signal
+import sys
 import time
 from collections.abc import Callable
 
@@ -88,6 +90,19 @@ def test_leave_has_the_status_that_shells_give(left: list[int], number: int, sta
     with pytest.raises(SystemExit):
         leave(number)
     assert left == [status]
+
+
+@pytest.mark.parametrize("terminal", [False, True])
+def test_leaving_gives_a_terminal_its_cursor_back(
+    left: list[int], monkeypatch: pytest.MonkeyPatch, terminal: bool
+) -> None:
+    screen = io.StringIO()
+    monkeypatch.setattr(screen, "isatty", lambda: terminal)
+    monkeypatch.setattr(sys, "__stdout__", screen)
+    with pytest.raises(SystemExit):
+        leave(signal.SIGINT)
+    assert screen.getvalue().endswith("\x1b[?25h") == terminal
+    assert bool(screen.getvalue()) == terminal
 
 
 def test_work_that_ends_gives_its_status(handlers: Handlers, left: list[int]) -> None:

@@ -86,6 +86,7 @@ def untouched(linear: Assembly) -> tuple[TrainState, Diary]:
         (30, 10, 100, (30,)),
         (4, 2, 0.1, (1, 2, 3, 4)),
         (1, 1, 1, (1,)),
+        (3, 1000, 1e-300, (1, 2, 3)),
     ],
 )
 def test_boundaries(steps: int, steps_per_epoch: int, eval_every: float, expected: tuple[int, ...]) -> None:

@@ -4,7 +4,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from cnnjax.train.loss import cross_entropy
+from cnnjax.train.loss import cross_entropy, training_loss
 
 LOGITS = np.random.default_rng(0).normal(0, 3, (6, 4))
 LABELS = np.array([0, 1, 2, 3, 0, 2])
@@ -35,3 +35,12 @@ def test_guessing_costs_the_logarithm_of_the_classes() -> None:
 def test_large_logits_stay_finite() -> None:
     loss = cross_entropy(jnp.array([[1e4, 0.0], [0.0, 1e4]]), jnp.array([0, 0]))
     np.testing.assert_allclose(loss, [0, 1e4])
+
+
+@pytest.mark.parametrize("smoothing", [0.0, 0.1])
+def test_auxiliary_heads_count_three_tenths_each(smoothing: float) -> None:
+    heads = [jnp.asarray(LOGITS * scale, jnp.float32) for scale in (1, 2, -1)]
+    own, first, second = (np.asarray(cross_entropy(head, jnp.asarray(LABELS), smoothing)) for head in heads)
+    found = training_loss(heads[0], heads[1:], jnp.asarray(LABELS), smoothing)
+    np.testing.assert_allclose(found, own + 0.3 * first + 0.3 * second, rtol=1e-5)
+    np.testing.assert_array_equal(training_loss(heads[0], [], jnp.asarray(LABELS), smoothing), own)

@@ -68,7 +68,8 @@ def load_dataset(config: DataConfig) -> Dataset:
     its validation split is the test.
 
     Raises:
-      RequestError: for a set that is not here, has no training split, or no images of one size with labels.
+      RequestError: for a set that is not here, has no training split, or no images of one size with labels; or a
+        validation share that leaves a split empty.
     """
     builder = prepared_builder(config)
     names = set(builder.info.splits)
@@ -82,6 +83,11 @@ def load_dataset(config: DataConfig) -> Dataset:
         test = _read(builder, "test" if "test" in names else "validation")
         shares = {"train": 1 - config.validation, "validation": config.validation}
         parts = stratified(train.labels, shares)
+        if empty := [name for name in parts if len(parts[name]) == 0]:
+            raise RequestError(
+                f"config.data.validation: {config.validation:g} of {len(train)} training examples leaves "
+                f"the {empty[0]} split empty"
+            )
         train, validation = train.take(parts["train"]), train.take(parts["validation"])
     return Dataset(_summary(config, builder, train, validation, test), train, validation, test)
 

@@ -4,8 +4,10 @@ TensorFlow is never imported by this process. The shipped builders need none; an
 built by a process of its own, if TensorFlow is installed.
 """
 
+import contextlib
 import difflib
 import importlib.util
+import io
 import logging
 import subprocess
 import sys
@@ -42,7 +44,8 @@ def prepared_builder(config: DataConfig) -> tfds.core.DatasetBuilder:
     if config.name in SHIPPED:
         log.info("preparing %s in %s", config.name, builder.data_path)
         tfds.disable_progress_bar()
-        builder.download_and_prepare()
+        with contextlib.redirect_stdout(io.StringIO()):  # it says at length what the line above says
+            builder.download_and_prepare()
     else:
         _prepare_in_another_process(config, builder)
     return builder
@@ -55,9 +58,9 @@ def find_builder(config: DataConfig) -> tfds.core.DatasetBuilder:
       RequestError: for an unknown name; it gives the nearest one that there is.
     """
     arguments: dict[str, Any] = {"data_dir": config.dir or None, "file_format": _ARRAY_RECORD}
-    if config.name in SHIPPED:
-        return SHIPPED[config.name](**arguments)
     try:
+        if config.name in SHIPPED:
+            return SHIPPED[config.name](**arguments)
         return tfds.builder(config.name, **arguments)
     except DatasetNotFoundError:
         known = [*SHIPPED, *tfds.list_builders(with_community_datasets=False)]
@@ -68,6 +71,10 @@ def find_builder(config: DataConfig) -> tfds.core.DatasetBuilder:
         problem = f"{config.name!r} does not load ({lines[0]})"
         if isinstance(error, ImportError) or "No module named" in str(error):
             problem = f"the builder of {config.name} needs a package that is not here ({lines[-1]}); {_advice(config)}"
+        elif "File format is already set" in str(error):
+            problem = (
+                f"{config.name} is prepared in {_root(config)}, but not as ArrayRecord; {_prepare_elsewhere(config)}"
+            )
     raise RequestError(f"config.data.name: {problem}")
 
 
@@ -81,6 +88,14 @@ def _build_command(config: DataConfig) -> list[str]:
 
 def _advice(config: DataConfig) -> str:
     return f"run: pip install tensorflow-cpu && {' '.join(_build_command(config))}"
+
+
+def _prepare_elsewhere(config: DataConfig) -> str:
+    elsewhere = "give another folder, as in --config.data.dir=OTHER"
+    if config.name in SHIPPED:
+        return elsewhere
+    command = ["tfds", "build", config.name, f"--file_format={_ARRAY_RECORD}", "--data_dir=OTHER"]
+    return f"{elsewhere}, once it is prepared there: {' '.join(command)}"
 
 
 def _prepare_in_another_process(config: DataConfig, builder: tfds.core.DatasetBuilder) -> None:

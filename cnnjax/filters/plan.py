@@ -55,6 +55,6 @@ def cover(paths: Iterable[str], plan: Sequence[FilterRule]) -> dict[str, FilterR
     return rules
 
 
-def is_kernel(array: jax.Array) -> bool:
-    """Kernels have inputs and outputs; biases and the parameters of norms have one axis."""
-    return array.ndim >= 2
+def is_kernel(path: str) -> bool:
+    """Whether the parameter at a path is a kernel: not a bias, a norm's scale, or another layer's own coefficients."""
+    return path.rpartition("/")[2] == "kernel"

@@ -35,6 +35,6 @@ def starting_values(params: Flat, rules: Mapping[str, FilterRule], key: jax.Arra
     values = {}
     for path, array in params.items():
         source = choose(SOURCES, rules[path].source, "source of filters")
-        keep = source is None or not is_kernel(array)
+        keep = source is None or not is_kernel(path)
         values[path] = array if keep or source is None else source(fold_in_name(key, path), array.shape)
     return values

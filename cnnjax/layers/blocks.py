@@ -1,11 +1,9 @@
 """Blocks: the layers that always come together."""
 
-from collections.abc import Callable
-
 import jax
 from flax import linen as nn
 
-Layer = Callable[..., jax.Array]
+from cnnjax.layers.activations import Activation
 
 
 class ConvBlock(nn.Module):
@@ -21,9 +19,9 @@ class ConvBlock(nn.Module):
     """
 
     conv: nn.Module
-    act: Callable[[jax.Array], jax.Array]
+    act: Activation
     norm: nn.Module | None = None
-    pool: Callable[[jax.Array], jax.Array] | None = None
+    pool: nn.Module | None = None
     pool_first: bool = False
 
     @nn.compact
@@ -34,14 +32,16 @@ class ConvBlock(nn.Module):
             x = self.norm(x, train=train)
         if self.pool is None:
             return self.act(x)
-        return self.act(self.pool(x)) if self.pool_first else self.pool(self.act(x))
+        if self.pool_first:
+            return self.act(self.pool(x, train=train))
+        return self.pool(self.act(x), train=train)
 
 
 class DenseBlock(nn.Module):
     """A dense layer and its detector."""
 
     dense: nn.Module
-    act: Callable[[jax.Array], jax.Array]
+    act: Activation
 
     @nn.compact
     def __call__(self, x: jax.Array, *, train: bool = False) -> jax.Array:

@@ -1,26 +1,66 @@
-"""The convolution layer."""
+"""Convolution layers. Each adds a bias for every feature map unless told not to."""
 
 import jax
 from flax import linen as nn
 from jax.nn.initializers import Initializer
 
 from cnnjax.layers.initialisers import INITIALISERS
-from cnnjax.ops.convolution import correlate
-from cnnjax.ops.geometry import Padding
+from cnnjax.ops.borders import Border
+from cnnjax.ops.convolution import correlate, correlate_transposed
+from cnnjax.ops.geometry import Padding, per_dimension
 
 
 class Conv(nn.Module):
-    """Cross-correlation with a learned kernel, plus a bias for each feature map.
+    """Cross-correlation with a learned kernel.
 
-    Parameters: `kernel` [*window, channels in, features] and `bias` [features].
+    Parameters: `kernel` [*window, channels in / groups, features] and `bias` [features].
 
     Attributes:
       features: feature maps out.
-      kernel_size: the window's size along every spatial dimension of the input.
+      kernel_size: the window's size along every spatial dimension, one number for all or one each.
+      strides, padding, dilation, groups, border: as in `cnnjax.ops.convolution.correlate`.
+      use_bias: whether there is a bias; a norm behind the layer has its own.
+      kernel_init: the kernel's starting value.
     """
 
     features: int
-    kernel_size: int
+    kernel_size: int | tuple[int, ...]
+    strides: int = 1
+    padding: Padding = "same"
+    dilation: int = 1
+    groups: int = 1
+    border: Border = "zeros"
+    use_bias: bool = True
+    kernel_init: Initializer = INITIALISERS["lecun"]
+
+    @nn.compact
+    def __call__(self, x: jax.Array, *, train: bool = False) -> jax.Array:
+        """[N, *spatial, C] to [N, *positions, features]."""
+        del train
+        window = per_dimension(self.kernel_size, x.ndim - 2, "kernel_size")
+        kernel = self.param("kernel", self.kernel_init, (*window, x.shape[-1] // self.groups, self.features))
+        x = correlate(
+            x,
+            kernel,
+            strides=self.strides,
+            padding=self.padding,
+            dilation=self.dilation,
+            groups=self.groups,
+            border=self.border,
+        )
+        if self.use_bias:
+            x = x + self.param("bias", nn.initializers.zeros_init(), (self.features,))
+        return x
+
+
+class DepthwiseSeparableConv(nn.Module):
+    """A kernel for each channel alone, then a 1x1 convolution that mixes them (Sifre 2014, Howard 2017).
+
+    Parameters: `depthwise/kernel` [*window, 1, C], `pointwise/kernel` [1, ..., C, features] and `pointwise/bias`.
+    """
+
+    features: int
+    kernel_size: int | tuple[int, ...]
     strides: int = 1
     padding: Padding = "same"
     use_bias: bool = True
@@ -29,10 +69,46 @@ class Conv(nn.Module):
     @nn.compact
     def __call__(self, x: jax.Array, *, train: bool = False) -> jax.Array:
         """[N, *spatial, C] to [N, *positions, features]."""
+        channels = x.shape[-1]
+        x = Conv(
+            channels,
+            self.kernel_size,
+            self.strides,
+            self.padding,
+            groups=channels,
+            use_bias=False,
+            kernel_init=self.kernel_init,
+            name="depthwise",
+        )(x, train=train)
+        mix = Conv(self.features, 1, use_bias=self.use_bias, kernel_init=self.kernel_init, name="pointwise")
+        return mix(x, train=train)
+
+
+class ConvTranspose(nn.Module):
+    """Up-sampling by a learned kernel: the transpose of a convolution.
+
+    Parameters: `kernel` [*window, channels in, features] and `bias` [features]. Attributes as in `Conv`, with
+    `output_padding` as in `cnnjax.ops.convolution.correlate_transposed`.
+    """
+
+    features: int
+    kernel_size: int | tuple[int, ...]
+    strides: int = 1
+    padding: Padding = "same"
+    output_padding: int = 0
+    use_bias: bool = True
+    kernel_init: Initializer = INITIALISERS["lecun"]
+
+    @nn.compact
+    def __call__(self, x: jax.Array, *, train: bool = False) -> jax.Array:
+        """[N, *positions, C] to [N, *spatial, features]."""
         del train
-        window = (self.kernel_size,) * (x.ndim - 2)
-        kernel = self.param("kernel", self.kernel_init, (*window, x.shape[-1], self.features))
-        x = correlate(x, kernel, strides=self.strides, padding=self.padding)
+        window = per_dimension(self.kernel_size, x.ndim - 2, "kernel_size")
+        # The initialiser reads its fan-in from the last axis but one.
+        kernel = self.param("kernel", self.kernel_init, (*window, x.shape[-1], self.features)).swapaxes(-1, -2)
+        x = correlate_transposed(
+            x, kernel, strides=self.strides, padding=self.padding, output_padding=self.output_padding
+        )
         if self.use_bias:
             x = x + self.param("bias", nn.initializers.zeros_init(), (self.features,))
         return x

@@ -17,7 +17,7 @@ def multiply_adds(function: Callable[..., Any], *arguments: Any) -> int:
       function: any traceable function.
       *arguments: arrays, or `jax.ShapeDtypeStruct`s: nothing is computed.
     """
-    return _count(jax.make_jaxpr(function)(*arguments).jaxpr)
+    return count_multiply_adds(jax.make_jaxpr(function)(*arguments).jaxpr)
 
 
 def inner_jaxprs(equation: core.JaxprEqn) -> Iterator[core.Jaxpr]:
@@ -35,7 +35,8 @@ def shape_of(atom: Any) -> tuple[int, ...]:
     return tuple(atom.aval.shape)
 
 
-def _count(jaxpr: core.Jaxpr) -> int:
+def count_multiply_adds(jaxpr: core.Jaxpr) -> int:
+    """Of a program that is traced already; see `multiply_adds`."""
     total = 0
     for equation in jaxpr.eqns:
         output = shape_of(equation.outvars[0])
@@ -50,5 +51,5 @@ def _count(jaxpr: core.Jaxpr) -> int:
             total += math.prod(output) * math.prod(kernel) // features
         else:
             times = equation.params.get("length", 1) if equation.primitive.name == "scan" else 1
-            total += times * sum(map(_count, inner_jaxprs(equation)))
+            total += times * sum(map(count_multiply_adds, inner_jaxprs(equation)))
     return total

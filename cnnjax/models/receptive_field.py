@@ -45,6 +45,27 @@ Fields = dict[int, Interval]
 EVERYTHING: Fields = {}
 
 
+def on_grid(x: jax.ShapeDtypeStruct) -> Fields:
+    """Of the network's input itself, x [N, *spatial, C]: each position sees itself alone."""
+    return {axis: Interval(0, 1, 1) for axis in range(1, len(x.shape) - 1)}
+
+
+def fields_behind(jaxpr: core.Jaxpr, fields: Fields) -> Fields:
+    """The fields of a program's first output.
+
+    Args:
+      jaxpr: a traced program.
+      fields: of its last input.
+
+    Raises:
+      NotImplementedError: for a primitive that moves positions in a way not known here.
+    """
+    seen = {jaxpr.invars[-1]: fields}
+    _follow(jaxpr, seen)
+    behind = _fields(seen, jaxpr.outvars[0])
+    return EVERYTHING if behind is None else behind
+
+
 def receptive_field(
     function: Callable[..., Any], variables: Any, x: jax.ShapeDtypeStruct
 ) -> tuple[Interval, ...] | None:
@@ -55,13 +76,12 @@ def receptive_field(
     Raises:
       NotImplementedError: for a primitive that moves positions in a way not known here.
     """
-    closed = jax.make_jaxpr(function)(variables, x)
-    seen: dict[core.Var, Fields] = {
-        closed.jaxpr.invars[-1]: {axis: Interval(0, 1, 1) for axis in range(1, len(x.shape) - 1)}
-    }
-    _follow(closed.jaxpr, seen)
-    output = _fields(seen, closed.jaxpr.outvars[0])
-    return tuple(output[axis] for axis in sorted(output)) if output else None
+    return intervals(fields_behind(jax.make_jaxpr(function)(variables, x).jaxpr, on_grid(x)))
+
+
+def intervals(fields: Fields) -> tuple[Interval, ...] | None:
+    """In the order of the axes; None where everything is seen."""
+    return tuple(fields[axis] for axis in sorted(fields)) if fields else None
 
 
 def _fields(seen: dict[core.Var, Fields], atom: Any) -> Fields | None:
@@ -93,8 +113,8 @@ def _apply(equation: core.JaxprEqn, inputs: Sequence[Fields | None]) -> Fields:
     name, params = equation.primitive.name, equation.params
     first = inputs[0] or EVERYTHING
     shape = shape_of(equation.invars[0])
-    if any(fields == EVERYTHING for fields in inputs):
-        return EVERYTHING
+    if any(fields == EVERYTHING for fields in inputs) or name in ("scan", "while"):
+        return EVERYTHING  # a loop over positions, as in a recurrent network, carries each on to all that follow
     if name == "correlate":
         window = shape_of(equation.invars[1])[:-2]
         return _behind_windows(
@@ -105,13 +125,15 @@ def _apply(equation: core.JaxprEqn, inputs: Sequence[Fields | None]) -> Fields:
         window = tuple(shape_of(equation.invars[1])[axis] for axis in layout.rhs_spec[2:])
         axes, strides, dilation = layout.lhs_spec[2:], params["window_strides"], params["rhs_dilation"]
         return _behind_windows(first, axes, window, strides, dilation, params["padding"])
+    if name == "extend":
+        return {a: f.window(1, 1, 1, params["pads"][a][0]) for a, f in first.items()}
     if name == "pad":
-        return {a: f.window(1, 1, 1, params["padding_config"][a][0]) for a, f in first.items()}
+        return {a: f.window(1, 1, 1, int(params["padding_config"][a][0])) for a, f in first.items()}
     if name == "slice":
         starts, strides = params["start_indices"], params["strides"] or (1,) * len(shape)
         return {a: f.window(1, strides[a], 1, -starts[a]) for a, f in first.items()}
     if name == "dot_general":
-        return _through_product(params["dimension_numbers"], first, inputs[1])
+        return _through_product(params["dimension_numbers"], inputs, [len(shape_of(atom)) for atom in equation.invars])
     if name in ("reduce_sum", "reduce_max", "reduce_min", "reduce_prod"):
         kept = [axis for axis in range(len(shape)) if axis not in params["axes"]]
         return {kept.index(a): f for a, f in first.items()} if set(first) <= set(kept) else EVERYTHING
@@ -126,6 +148,8 @@ def _apply(equation: core.JaxprEqn, inputs: Sequence[Fields | None]) -> Fields:
         return {a - sum(g < a for g in gone): f for a, f in first.items() if a not in gone}
     if name in _ELEMENTWISE or (name == "concatenate" and params["dimension"] not in first):
         return _combined(inputs)
+    if name == "split" and params["axis"] not in first:
+        return dict(first)
     raise NotImplementedError(f"the receptive field through {name} is not known")
 
 
@@ -146,12 +170,23 @@ def _combined(inputs: Sequence[Fields | None]) -> Fields:
     return result
 
 
-def _through_product(dimension_numbers: Any, left: Fields, right: Fields | None) -> Fields:
-    """A product that contracts channels keeps the positions; one that contracts positions sees everything."""
-    (contracted, _), (batch, _) = dimension_numbers
-    if right is not None or batch or set(left) & set(contracted):
+def _through_product(dimension_numbers: Any, inputs: Sequence[Fields | None], ranks: Sequence[int]) -> Fields:
+    """A product that contracts channels keeps the positions; one that contracts positions sees everything.
+
+    The output has the batch axes first (some, where every position has weights of its own), then the left operand's
+    free axes, then the right one's.
+    """
+    if None not in inputs:
         return EVERYTHING
-    return {axis - sum(c < axis for c in contracted): field for axis, field in left.items()}
+    side = 0 if inputs[0] is not None else 1
+    fields = inputs[side] or EVERYTHING
+    contracted, batch = dimension_numbers[0], dimension_numbers[1]
+    if set(fields) & set(contracted[side]):
+        return EVERYTHING
+    free = [[axis for axis in range(ranks[i]) if axis not in (*contracted[i], *batch[i])] for i in (0, 1)]
+    before = len(free[0]) if side == 1 else 0
+    kept = [*batch[side], *[None] * before, *free[side]]
+    return {kept.index(axis): field for axis, field in fields.items()}
 
 
 def _through_reshape(fields: Fields, before: Sequence[int], after: Sequence[int]) -> Fields:

@@ -5,15 +5,37 @@ from collections.abc import Callable
 from typing import Any
 
 from cnnjax.config import RequestError, choose, nearest
-from cnnjax.models.convnet import convnet
-from cnnjax.models.lenet import lenet5
+from cnnjax.models.alexnet import alexnet
+from cnnjax.models.all_cnn import all_cnn_c
+from cnnjax.models.convnet import convnet, convnet_mnist1d
+from cnnjax.models.densenet import DENSENETS
+from cnnjax.models.googlenet import GOOGLENETS
+from cnnjax.models.gru import gru
+from cnnjax.models.lenet import lenet1, lenet5
 from cnnjax.models.logistic import logistic
+from cnnjax.models.mlp import mlp
 from cnnjax.models.network import Network
+from cnnjax.models.resnet import PLAIN, RESNETS
+from cnnjax.models.resnet_cifar import CIFAR_PLAIN, CIFAR_RESNETS
+from cnnjax.models.vgg import VGGS
 
 NETWORKS: dict[str, Callable[..., Network]] = {
-    "convnet": convnet,
-    "lenet5": lenet5,
     "logistic": logistic,
+    "mlp": mlp,
+    "gru": gru,
+    "convnet": convnet,
+    "convnet_mnist1d": convnet_mnist1d,
+    "lenet1": lenet1,
+    "lenet5": lenet5,
+    "alexnet": alexnet,
+    **VGGS,
+    **GOOGLENETS,
+    **RESNETS,
+    **PLAIN,
+    **CIFAR_RESNETS,
+    **CIFAR_PLAIN,
+    **DENSENETS,
+    "all_cnn_c": all_cnn_c,
 }
 
 

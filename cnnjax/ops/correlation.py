@@ -7,7 +7,7 @@ shows a correlation, whatever its form, to whoever counts multiply-adds or follo
 """
 
 import functools
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any, Literal
 
 import jax
@@ -32,29 +32,39 @@ def bind_correlate(
     strides: Sequence[int],
     padding: Pairs,
     dilation: Sequence[int],
+    groups: int,
     lowering: Lowering,
 ) -> jax.Array:
     """a[n, i, f] = sum over m, k of x[n, s i + d m, k] kernel[m, k, f].
 
     Args:
       x: [N, *spatial, C].
-      kernel: [*window, C, F].
+      kernel: [*window, C / groups, F].
       strides: one for each spatial dimension, as are `padding` and `dilation`.
       lowering: `xla` for XLA's convolution; `patches` for one product of all that the window sees with the kernel;
         `rows` for one product of all that a row of the window sees with all the kernel's rows, whose results are
         shifted and added: it moves less memory where there are many channels, but computes the rows that a stride
         skips.
+      groups: of channels and features; more than 1 in the form `xla` alone.
     """
     geometry = {"strides": tuple(strides), "padding": tuple(padding), "dilation": tuple(dilation)}
-    return correlate_p.bind(x, kernel, **geometry, lowering=lowering)
+    return correlate_p.bind(x, kernel, **geometry, groups=groups, lowering=lowering)
 
 
 def _by_xla(
-    x: jax.Array, kernel: jax.Array, strides: Sequence[int], padding: Pairs, dilation: Sequence[int]
+    x: jax.Array, kernel: jax.Array, strides: Sequence[int], padding: Pairs, dilation: Sequence[int], groups: int
 ) -> jax.Array:
     spatial = "DHW"[-len(strides) :]
     layout = (f"N{spatial}C", f"{spatial}IO", f"N{spatial}C")
-    return lax.conv_general_dilated(x, kernel, strides, padding, rhs_dilation=dilation, dimension_numbers=layout)
+    return lax.conv_general_dilated(
+        x,
+        kernel,
+        strides,
+        padding,
+        rhs_dilation=dilation,
+        dimension_numbers=layout,
+        feature_group_count=groups,
+    )
 
 
 def _by_patches(
@@ -146,18 +156,18 @@ def _multiply(seen: jax.Array, matrix: jax.Array) -> jax.Array:
     return product[:, :columns].reshape(*seen.shape[:-1], columns)
 
 
-_FORMS: dict[str, Callable[..., jax.Array]] = {"xla": _by_xla, "patches": _by_patches, "rows": _by_rows}
+def _compute(x: jax.Array, kernel: jax.Array, lowering: str, groups: int, **geometry: Any) -> jax.Array:
+    if lowering == "xla":
+        return _by_xla(x, kernel, **geometry, groups=groups)
+    return (_by_rows if lowering == "rows" else _by_patches)(x, kernel, **geometry)
 
 
-def _compute(x: jax.Array, kernel: jax.Array, lowering: str, **geometry: Any) -> jax.Array:
-    return _FORMS[lowering](x, kernel, **geometry)
-
-
-def _lower(x: jax.Array, kernel: jax.Array, lowering: str, **geometry: Any) -> jax.Array:
+def _lower(x: jax.Array, kernel: jax.Array, lowering: str, **parameters: Any) -> jax.Array:
     """As `_compute`, in a program that nobody will differentiate any more."""
     if lowering == "rows":
-        return _by_rows(x, kernel, **geometry, in_place=True)
-    return _compute(x, kernel, lowering, **geometry)
+        del parameters["groups"]
+        return _by_rows(x, kernel, **parameters, in_place=True)
+    return _compute(x, kernel, lowering, **parameters)
 
 
 def _transpose_to_input(gradient: jax.Array, x: ad.UndefinedPrimal, kernel: jax.Array, **parameters: Any) -> jax.Array:
@@ -182,13 +192,21 @@ def _batch(operands: tuple[jax.Array, jax.Array], axes: tuple[Any, Any], **param
     return joined.reshape(*x.shape[:2], *joined.shape[1:]), 0
 
 
-def _shape(x: jax.Array, kernel: jax.Array, **parameters: Any) -> jax.core.ShapedArray:
-    output = jax.eval_shape(lambda x, k: _compute(x, k, **parameters), x, kernel)
-    return jax.core.ShapedArray(output.shape, output.dtype)
+def _shape(
+    x: jax.core.ShapedArray,
+    kernel: jax.core.ShapedArray,
+    *,
+    strides: tuple[int, ...],
+    padding: Pairs,
+    dilation: tuple[int, ...],
+    **_: Any,
+) -> jax.core.ShapedArray:
+    windows = zip(x.shape[1:-1], kernel.shape[:-2], strides, padding, dilation, strict=True)
+    return jax.core.ShapedArray((x.shape[0], *(output_size(*window) for window in windows), kernel.shape[-1]), x.dtype)
 
 
 correlate_p = Primitive("correlate")
-correlate_p.def_impl(jax.jit(_lower, static_argnames=("strides", "padding", "dilation", "lowering")))
+correlate_p.def_impl(jax.jit(_lower, static_argnames=("strides", "padding", "dilation", "groups", "lowering")))
 correlate_p.def_abstract_eval(_shape)
 mlir.register_lowering(correlate_p, mlir.lower_fun(_lower, multiple_results=False))
 ad.defbilinear(correlate_p, _transpose_to_input, _transpose_to_kernel)

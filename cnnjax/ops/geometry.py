@@ -17,19 +17,34 @@ def per_dimension(value: int | Sequence[int], dimensions: int, what: str) -> tup
     return values
 
 
-def output_size(size: int, window: int, stride: int = 1, pad: tuple[int, int] = (0, 0), dilation: int = 1) -> int:
+def output_size(
+    size: int, window: int, stride: int = 1, pad: tuple[int, int] = (0, 0), dilation: int = 1, *, exact: bool = False
+) -> int:
     """How many positions a window takes along one dimension: floor((I - F + P_start + P_end) / S) + 1.
 
     The formula of the lectures, where F is the window's extent, dilation * (window - 1) + 1. Positions that do not
     fit whole are dropped.
 
+    Args:
+      size: the input's, I.
+      window: elements of the window.
+      stride: between two positions, S.
+      pad: elements added before and after, P.
+      dilation: between two elements of the window.
+      exact: whether the formula must give a whole number without rounding.
+
     Raises:
-      ValueError: if the window does not fit once.
+      ValueError: if the window does not fit once, or some elements are left over and `exact` is asked for.
     """
     extent = dilation * (window - 1) + 1
     room = size + sum(pad) - extent
     if room < 0:
         raise ValueError(f"a window of {extent} does not fit in {size} with {pad[0]} + {pad[1]} of padding")
+    if exact and room % stride:
+        raise ValueError(
+            f"({size} - {extent} + {pad[0]} + {pad[1]}) / {stride} + 1 = {room / stride + 1:g} positions are no whole "
+            f"number; {room % stride} elements less of input or padding would do"
+        )
     return room // stride + 1
 
 
@@ -43,8 +58,9 @@ def resolve_padding(
     """The numbers of elements added before and after each spatial dimension.
 
     Args:
-      padding: `valid` (none); `same` (output size ceil(input / stride), the odd one after); a number for both sides of
-        every dimension; or a pair for each dimension.
+      padding: `valid` (none); `same` (output size ceil(input / stride), the odd one after); `full` (every position that
+        meets the input at all); `causal` (along the first dimension, time, all before, so that no position sees what
+        comes later; `same` along the others); a number for both sides of every dimension; or a pair for each dimension.
       sizes: the input's spatial sizes; `window`, `strides` and `dilation` are as long.
 
     Raises:
@@ -52,14 +68,19 @@ def resolve_padding(
     """
     if padding == "valid":
         return ((0, 0),) * len(sizes)
-    if padding == "same":
+    extents = [d * (k - 1) + 1 for k, d in zip(window, dilation, strict=True)]
+    if padding == "full":
+        return tuple((extent - 1, extent - 1) for extent in extents)
+    if padding in ("same", "causal"):
         pairs = []
-        for size, k, s, d in zip(sizes, window, strides, dilation, strict=True):
-            total = max((-(-size // s) - 1) * s + d * (k - 1) + 1 - size, 0)
+        for size, extent, s in zip(sizes, extents, strides, strict=True):
+            total = max((-(-size // s) - 1) * s + extent - size, 0)
             pairs.append((total // 2, total - total // 2))
-        return tuple(pairs)
+        return ((extents[0] - 1, 0), *pairs[1:]) if padding == "causal" else tuple(pairs)
     if isinstance(padding, int):
         return ((padding, padding),) * len(sizes)
     if isinstance(padding, str) or len(padding) != len(sizes):
-        raise ValueError(f"padding must be valid, same, a number or {len(sizes)} pairs; given {padding!r}")
+        raise ValueError(
+            f"padding must be valid, same, full, causal, a number or {len(sizes)} pairs; given {padding!r}"
+        )
     return tuple((int(before), int(after)) for before, after in padding)

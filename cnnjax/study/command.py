@@ -12,10 +12,12 @@ from cnnjax.config import Config, DataConfig, RequestError, choose
 from cnnjax.data.dataset import Dataset, load_dataset
 from cnnjax.models.description import describe
 from cnnjax.study.experiment import Experiment, read_experiment
+from cnnjax.study.files import is_disk_full
 from cnnjax.study.report import print_summary, require_finished, write_report
 from cnnjax.study.results import collect, troubles
-from cnnjax.study.runner import DiskFull, is_disk_full, load_datasets, run_study, unfinished
-from cnnjax.study.workdir import open_study, read_study, write_study
+from cnnjax.study.runner import DiskFull, load_datasets, run_study, unfinished
+from cnnjax.study.workdir import Study, Unit, claim, machine, open_study, read_study, write_study
+from cnnjax.train.compilation_cache import keep_compilations
 from cnnjax.train.interruption import Interruption
 from cnnjax.train.setup import build_model
 
@@ -49,17 +51,25 @@ def execute(request: Request, interruption: Interruption) -> int:
     try:
         return choose(MODES, request.mode, "--mode")(request, console, interruption)
     except RequestError as error:
-        print(str(error).replace("\n", " "), file=sys.stderr)
+        complain(str(error))
         return WRONG_REQUEST
     except DiskFull as error:
-        print(error, file=sys.stderr)
+        complain(str(error))
         return SOME_FAILED
-    except OSError as error:
+    except Exception as error:
         if is_disk_full(error):
-            print(f"the disk is full: {error.filename or request.workdir} cannot be written", file=sys.stderr)
+            where = error.filename or request.workdir if isinstance(error, OSError) else ""
+            complain(f"the disk is full: {where} cannot be written" if where else f"the disk is full: {error}")
             return SOME_FAILED
-        print(f"{error.filename or request.workdir}: {error.strerror or error}", file=sys.stderr)
+        if not isinstance(error, OSError):
+            raise
+        complain(f"{error.filename or request.workdir}: {error.strerror or error}")
         return WRONG_REQUEST
+
+
+def complain(message: str) -> None:
+    """Says what is wrong, in one line whatever the user or a library wrote into it."""
+    print(" ".join(message.splitlines()), file=sys.stderr)
 
 
 def _experiment(request: Request) -> Experiment:
@@ -78,12 +88,46 @@ def _workdir(request: Request) -> epath.Path:
 
 
 def _run(request: Request, console: Console, interruption: Interruption) -> int:
-    study = open_study(_workdir(request), _experiment(request))
-    units = unfinished(study)
-    if units:
+    experiment, folder = _experiment(request), _workdir(request)
+    study = open_study(folder, experiment)
+    units = _wanted(request, experiment, study)
+    if units or not _has_report(study):
         with interruption.nothing_to_save():
-            datasets = load_datasets(study)
-        write_study(study)
+            datasets = load_datasets(study, units)
+        with claim(folder):
+            # Another process may have trained in it until now.
+            study = open_study(folder, experiment)
+            units = [unit for unit in unfinished(study) if unit in units]
+            _train(study, units, datasets, console, interruption)
+    with interruption.nothing_to_save():
+        print_summary(study, collect(study), console)
+    return SOME_FAILED if troubles(study) else OK
+
+
+def _wanted(request: Request, experiment: Experiment, study: Study) -> list[Unit]:
+    """The runs to do: all that have not finished, unless the request names arms or a number of seeds."""
+    arms = study.experiment.arms if request.arms is None else experiment.arms
+    says_seeds = request.seeds is not None or "study.seeds" in request.changes
+    seeds = experiment.study.seeds if says_seeds else study.seeds
+    return [unit for unit in unfinished(study) if unit.arm in arms and unit.seed < seeds]
+
+
+def _has_report(study: Study) -> bool:
+    return study.reported and all((study.folder / name).exists() for name in ("results.csv", "report.html"))
+
+
+def _train(
+    study: Study,
+    units: list[Unit],
+    datasets: dict[DataConfig, Dataset],
+    console: Console,
+    interruption: Interruption,
+) -> None:
+    """Trains the units, and writes the report."""
+    study = dataclasses.replace(study, machine=machine() if units else study.machine, reported=False)
+    write_study(study)
+    if units:
+        keep_compilations()
         console.print(
             f"{len(units)} of {len(study.units)} runs to do in {study.folder}",
             highlight=False,
@@ -91,10 +135,8 @@ def _run(request: Request, console: Console, interruption: Interruption) -> int:
         )
         run_study(study, units, datasets, console, interruption)
     with interruption.nothing_to_save():
-        if units or not (study.folder / "report.html").exists():
-            write_report(study)
-        print_summary(study, collect(study), console)
-    return SOME_FAILED if troubles(study) else OK
+        write_report(study)
+        write_study(dataclasses.replace(study, reported=True))
 
 
 def _report(request: Request, console: Console, interruption: Interruption) -> int:

@@ -10,7 +10,7 @@ from typing import Any
 
 import pydantic
 
-from cnnjax.config import Config, RequestError, explain, nearest, override
+from cnnjax.config import Config, RequestError, StudyConfig, explain, nearest, override
 
 
 @dataclasses.dataclass(frozen=True)
@@ -28,10 +28,14 @@ class Experiment:
     arms: dict[str, Config]
 
     @property
+    def study(self) -> StudyConfig:
+        """What is compared with what: the same for all arms."""
+        return next(iter(self.arms.values())).study
+
+    @property
     def baseline(self) -> str | None:
         """The arm that the others are compared with: the config's, else the first; None if it is not among them."""
-        first = next(iter(self.arms))
-        wanted = self.arms[first].study.baseline or first
+        wanted = self.study.baseline or next(iter(self.arms))
         return wanted if wanted in self.arms else None
 
 
@@ -61,8 +65,10 @@ def read_experiment(path: str, changes: Mapping[str, Any], arms: list[str] | Non
         )
     if not isinstance(definitions, Mapping) or not definitions:
         raise RequestError(f"--config: arms() of {path} must return a dict of at least one arm")
-    for name in definitions:
-        if not re.fullmatch(r"[^/\\\0]+", str(name)) or str(name).startswith("."):
+    for name, fields in definitions.items():
+        if not isinstance(fields, Mapping) or not all(isinstance(field, str) for field in fields):
+            raise RequestError(f"--config: {path}: the arm {name!r} must be a dict of fields by name; given {fields!r}")
+        if not isinstance(name, str) or not re.fullmatch(r"[^/\\\0]+", name) or name.startswith("."):
             raise RequestError(f"--config: {path}: the arm {name!r} cannot be the name of a folder")
     if arms is not None and not arms:
         raise RequestError(f"--arms: none given; there are: {', '.join(definitions)}")

@@ -101,8 +101,8 @@ def first_filters(kernels: Mapping[str, np.ndarray]) -> Picture:
             axes.set_frame_on(False)
         line[0].set_ylabel(_plain(arm), rotation=0, ha="right", va="center")
     sentence = (
-        "The kernels of the first convolution of seed 0, as trained or as drawn, averaged over input channels; blue is "
-        "positive, red negative, white 0, and each arm has its own scale."
+        "The kernels of the first convolution of the first seed, as trained or as drawn, averaged over input "
+        "channels; blue is positive, red negative, white 0, and each arm has its own scale."
     )
     return Picture("filters", "First filters of each arm", sentence, figure)
 

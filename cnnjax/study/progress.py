@@ -17,7 +17,8 @@ class StudyProgress:
     """Shows the run in progress, the runs done, and the time left for the whole study.
 
     The time left is that of the runs still to do, each taken to last as long as the finished runs of its arm did, or
-    else as the mean run.
+    else as the mean run. The pace of the current run is measured from when it is first told of: what
+    comes before is compilation.
 
     Args:
       console: where to write.
@@ -30,6 +31,7 @@ class StudyProgress:
         self._durations: dict[str, list[float]] = {}
         self._current: Unit | None = None
         self._share, self._started, self._told = 0.0, 0.0, clock()
+        self._first: tuple[float, float] | None = None
         self._bar = Progress(
             SpinnerColumn(),
             TextColumn("{task.description}"),
@@ -52,12 +54,13 @@ class StudyProgress:
 
     def begin(self, unit: Unit) -> None:
         """A run begins."""
-        self._current, self._share, self._started = unit, 0.0, self._clock()
+        self._current, self._share, self._first, self._started = unit, 0.0, None, self._clock()
         self._show()
 
     def advance(self, share: float) -> None:
         """So much of the current run's steps is done, in [0, 1]."""
         self._share = share
+        self._first = self._first or (self._clock(), share)
         self._show()
 
     def end(self, outcome: str) -> None:
@@ -75,18 +78,27 @@ class StudyProgress:
         """For all runs still to do; None before anything is known."""
         ended = [seconds for durations in self._durations.values() for seconds in durations]
         running = self._clock() - self._started if self._current else 0.0
-        guess = running / self._share if self._share > 0 else None
-        if not ended and guess is None:
+        rest = self._rest_of_run()
+        if not ended and rest is None:
             return None
-        mean = sum(ended) / len(ended) if ended else guess
+        mean = sum(ended) / len(ended) if ended else running + (rest or 0.0)
         total = 0.0
         for unit in self._units:
             own = self._durations.get(unit.arm)
             expected = sum(own) / len(own) if own else mean
             if unit == self._current:
-                expected = guess * (1 - self._share) if guess else max((expected or 0.0) - running, 0.0)
-            total += expected or 0.0
+                expected = max(expected - running, 0.0) if rest is None else rest
+            total += expected
         return total
+
+    def _rest_of_run(self) -> float | None:
+        """The seconds left of the current run; None before its pace is known."""
+        if self._current is None or self._first is None:
+            return None
+        since, share = self._first
+        if self._share <= share:
+            return None
+        return (self._clock() - since) * (1 - self._share) / (self._share - share)
 
     def _left_text(self) -> str:
         left = self.seconds_left()

@@ -2,6 +2,7 @@
 
 import base64
 import datetime
+import logging
 from typing import Any
 
 import jinja2
@@ -18,7 +19,9 @@ from cnnjax.study.files import write_text
 from cnnjax.study.loading import Run, load
 from cnnjax.study.records import read_rows
 from cnnjax.study.results import percent, summarise, troubles, write_results
-from cnnjax.study.workdir import Study, machine, read_status
+from cnnjax.study.workdir import Study, Unit, read_status
+
+log = logging.getLogger(__name__)
 
 HEADINGS = ("arm", "test accuracy (%)", "difference to {} (%)", "parameters trained", "training (s)", "runs")
 
@@ -30,7 +33,7 @@ def write_report(study: Study) -> None:
     rows: dict[str, list[pd.DataFrame]] = {}
     for unit in done:
         rows.setdefault(unit.arm, []).append(pd.DataFrame(read_rows(unit.folder)))
-    firsts = {unit.arm: load(unit.folder) for unit in done if unit.seed == 0}
+    firsts = _first_runs(done)
     kernels = {arm: kernel for arm, run in firsts.items() if (kernel := first_kernel(run)) is not None}
     classes = next(iter(firsts.values())).dataset.num_classes if firsts else 0
     folder = study.folder / "figures"
@@ -50,11 +53,23 @@ def write_report(study: Study) -> None:
         troubles=troubles(study),
         pictures=pictures,
         settings=settings(study),
-        machine=flatten(machine()),
+        machine=flatten(study.machine),
         date=datetime.date.today().isoformat(),
         data=firsts and next(iter(firsts.values())).dataset,
     )
     write_text(study.folder / "report.html", page)
+
+
+def _first_runs(done: list[Unit]) -> dict[str, Run]:
+    """The finished run of each arm with the lowest seed that can be loaded; the report has its filters."""
+    firsts: dict[str, Run] = {}
+    for unit in done:
+        if unit.arm not in firsts:
+            try:
+                firsts[unit.arm] = load(unit.folder)
+            except RequestError as error:
+                log.warning("%s", error)
+    return firsts
 
 
 def first_kernel(run: Run) -> np.ndarray | None:

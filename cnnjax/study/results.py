@@ -4,8 +4,9 @@ from typing import Any
 
 import pandas as pd
 
+from cnnjax.config import RequestError
 from cnnjax.study.files import write_text
-from cnnjax.study.records import read_rows
+from cnnjax.study.records import Row, read_rows
 from cnnjax.study.statistics import Estimate, estimate, paired_difference
 from cnnjax.study.workdir import Study, Unit, read_status
 
@@ -16,6 +17,9 @@ def collect(study: Study) -> pd.DataFrame:
     """One row for each finished run, split and metric, with the columns of `COLUMNS`.
 
     Metrics of the whole run have no split: `parameters`, `parameters_trained`, `best_step`, `train_seconds`.
+
+    Raises:
+      RequestError: if a finished run's files are damaged.
     """
     rows = []
     for unit in study.units:
@@ -33,12 +37,23 @@ def write_results(study: Study) -> pd.DataFrame:
 
 
 def _rows(unit: Unit, status: dict[str, Any]) -> list[dict[str, Any]]:
+    try:
+        return _rows_of(status, read_rows(unit.folder))
+    except (LookupError, TypeError, AttributeError) as error:
+        reason = f"{type(error).__name__}: {error}"
+        raise RequestError(
+            f"--workdir: status.json and metrics.jsonl in {unit.folder} are not what cnnjax wrote for a finished run "
+            f"({reason}); remove the folder to run it again"
+        ) from None
+
+
+def _rows_of(status: dict[str, Any], evaluations: list[Row]) -> list[dict[str, Any]]:
     rows = [
         {"split": split, "metric": metric, "value": value}
         for split, metrics in status["metrics"].items()
         for metric, value in metrics.items()
     ]
-    last = [row for row in read_rows(unit.folder) if row["split"] == "train"][-1]
+    last = [row for row in evaluations if row["split"] == "train"][-1]
     rows += [{"split": "train", "metric": metric, "value": last[metric]} for metric in ("loss", "accuracy")]
     whole = ("parameters", "parameters_trained", "best_step")
     rows += [{"metric": metric, "value": status[metric]} for metric in whole]

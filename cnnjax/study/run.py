@@ -2,6 +2,7 @@
 
 import contextlib
 import dataclasses
+import logging
 import time
 from collections.abc import Callable
 from typing import Any
@@ -21,6 +22,26 @@ from cnnjax.train.loop import Listeners, evaluate, fit
 from cnnjax.train.optimiser import make_schedule
 from cnnjax.train.program import Report
 from cnnjax.train.state import Best, TrainState
+
+log = logging.getLogger(__name__)
+
+
+@dataclasses.dataclass(frozen=True)
+class _Run:
+    """A run that is ready to be trained: what it is, where it goes on from, and where it writes.
+
+    Attributes:
+      preparation: seconds that it took to get here.
+      saved: None at the start.
+    """
+
+    unit: Unit
+    config: Config
+    assembly: Assembly
+    preparation: float
+    saved: Checkpoint | None
+    checkpoints: Checkpoints
+    metrics: MetricsFile
 
 
 def run_unit(
@@ -55,39 +76,33 @@ def run_unit(
         preparation = time.monotonic() - started
         checkpoints = Checkpoints(unit.folder / "checkpoints")
         saved = checkpoints.newest(_items(assembly.state, assembly))
+    if saved:
+        log.info("%s seed %d: going on from step %d", unit.arm, unit.seed, saved.step)
     metrics = MetricsFile(unit.folder, saved.step if saved else 0)
     with contextlib.closing(metrics), contextlib.closing(checkpoints):
-        finished = _train(unit, config, assembly, preparation, saved, checkpoints, metrics, on_progress, interruption)
+        run = _Run(unit, config, assembly, preparation, saved, checkpoints, metrics)
+        finished = _train(run, on_progress, interruption)
     write_json(unit.folder / "status.json", finished)
 
 
-def _train(
-    unit: Unit,
-    config: Config,
-    assembly: Assembly,
-    preparation: float,
-    saved: Checkpoint | None,
-    checkpoints: Checkpoints,
-    metrics: MetricsFile,
-    on_progress: Callable[[float], None],
-    interruption: Interruption,
-) -> dict[str, Any]:
+def _train(run: _Run, on_progress: Callable[[float], None], interruption: Interruption) -> dict[str, Any]:
     """Trains from what was saved to the end, reads the test split once, and returns the finished status."""
+    assembly, saved = run.assembly, run.saved
     plan, inputs = assembly.plan, assembly.inputs
     step = saved.step if saved else 0
     state = replicate(_state_of(saved)) if saved else assembly.state
-    seconds = {"train": saved.progress["seconds"]["train"] if saved else 0.0, "preparation": preparation}
-    rate = make_schedule(config.optim, plan.steps)
+    seconds = {"train": saved.progress["seconds"]["train"] if saved else 0.0, "preparation": run.preparation}
+    rate = make_schedule(run.config.optim, plan.steps)
 
     def on_report(step: int, report: Report) -> None:
         about = {"step": step, "epoch": round(step / assembly.steps_per_epoch, 6)}
         extra = {"learning_rate": float(rate(step - 1)), "seconds": seconds["train"]}
-        metrics.append({**about, "split": "train", **report.train.metrics(), **extra})
-        metrics.append({**about, "split": "validation", **report.validation.metrics()})
+        run.metrics.append({**about, "split": "train", **report.train.metrics(), **extra})
+        run.metrics.append({**about, "split": "validation", **report.validation.metrics()})
 
     def on_save(step: int, state: TrainState) -> None:
-        checkpoints.save(step, _items(state, assembly), {"seconds": seconds})
-        write_json(unit.folder / "status.json", {"state": "running", "step": step, "steps": plan.steps})
+        run.checkpoints.save(step, _items(state, assembly), {"seconds": seconds})
+        write_json(run.unit.folder / "status.json", {"state": "running", "step": step, "steps": plan.steps})
 
     def advance(step: int, taken: float) -> None:
         seconds["train"] += taken

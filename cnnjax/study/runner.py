@@ -1,6 +1,5 @@
 """Runs all units of a study that have not finished, one after another."""
 
-import errno
 import logging
 import traceback
 
@@ -8,7 +7,7 @@ from rich.console import Console
 
 from cnnjax.config import Config, DataConfig
 from cnnjax.data.dataset import Dataset, load_dataset
-from cnnjax.study.files import write_json
+from cnnjax.study.files import is_disk_full, write_json
 from cnnjax.study.progress import StudyProgress
 from cnnjax.study.run import run_unit
 from cnnjax.study.workdir import Study, Unit, read_status
@@ -27,14 +26,15 @@ class DiskFull(Exception):
     """There is no room left to write to."""
 
 
-def load_datasets(study: Study) -> dict[DataConfig, Dataset]:
-    """The data of all arms, and the check of every arm's config against it, before anything is written.
+def load_datasets(study: Study, units: list[Unit]) -> dict[DataConfig, Dataset]:
+    """The data of the runs to do, and the check of each arm's config against it, before anything is written.
 
     Raises:
       RequestError: for data that is not there, or a config that cannot be run on it.
     """
     datasets: dict[DataConfig, Dataset] = {}
-    for config in study.experiment.arms.values():
+    for arm in dict.fromkeys(unit.arm for unit in units):
+        config = study.experiment.arms[arm]
         if config.data not in datasets:
             datasets[config.data] = load_dataset(config.data)
         check_request(config, datasets[config.data].summary)
@@ -93,13 +93,3 @@ def _outcome(
         write_json(unit.folder / "status.json", failed)
         return f"failed ({reason})"
     return "finished"
-
-
-def is_disk_full(error: BaseException | None) -> bool:
-    """Whether an exception, or one that it came from, says that no room is left."""
-    while error is not None:
-        full = isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)
-        if full or "No space left" in str(error) or "Disk quota exceeded" in str(error):
-            return True
-        error = error.__cause__ or error.__context__
-    return False

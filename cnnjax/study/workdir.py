@@ -1,8 +1,12 @@
 """The folder of a study: where everything lies, and whether it may be used."""
 
+import contextlib
 import dataclasses
+import fcntl
 import json
+import os
 import platform
+from collections.abc import Iterator, Mapping
 from importlib import metadata
 from typing import Any
 
@@ -11,10 +15,29 @@ from etils import epath
 
 from cnnjax.config import Config, RequestError, flatten, from_dict, to_dict
 from cnnjax.study.experiment import Experiment
-from cnnjax.study.files import write_json
+from cnnjax.study.files import is_disk_full, partial, write_json
 
 FORMAT = 1
+_LOCK = ".lock"
+# What a status says beside its state.
+_STATES: dict[str, tuple[str, ...]] = {
+    "running": (),
+    "finished": ("metrics", "parameters", "parameters_trained", "best_step", "seconds"),
+    "failed": ("error",),
+    "diverged": ("error",),
+}
 _VERSIONED = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy")
+
+
+def machine() -> dict[str, Any]:
+    """What the runs run on: devices, Python, and the versions that results may depend on."""
+    device = jax.devices()[0]
+    return {
+        "devices": f"{jax.device_count()} x {device.device_kind}",
+        "platform": platform.platform(),
+        "python": platform.python_version(),
+        "versions": {package: metadata.version(package) for package in _VERSIONED},
+    }
 
 
 @dataclasses.dataclass(frozen=True)
@@ -34,11 +57,15 @@ class Study:
       folder: the workdir.
       experiment: the file's name, question and the arms asked for so far.
       seeds: how many were asked for so far.
+      machine: what it was last trained on; this one, if it is new.
+      reported: whether the report shows all of this.
     """
 
     folder: epath.Path
     experiment: Experiment
     seeds: int
+    machine: Mapping[str, Any] = dataclasses.field(default_factory=machine)
+    reported: bool = False
 
     @property
     def units(self) -> list[Unit]:
@@ -53,14 +80,14 @@ class Study:
 def open_study(folder: epath.Path, experiment: Experiment) -> Study:
     """The study that a request asks for in a workdir: new, or one that it goes on with. Nothing is written.
 
-    More arms or seeds than before may be asked for; they are added.
+    More arms or seeds than before may be asked for; they are added. The baseline may change.
 
     Raises:
       RequestError: for a folder that holds something else, or a study of another config; it says what differs.
     """
-    seeds = next(iter(experiment.arms.values())).study.seeds
+    asked = experiment.study
     if not _has_study(folder):
-        return Study(folder, experiment, seeds)
+        return Study(folder, experiment, asked.seeds)
     before = read_study(folder)
     if before.experiment.name != experiment.name:
         raise RequestError(
@@ -69,8 +96,14 @@ def open_study(folder: epath.Path, experiment: Experiment) -> Study:
     for arm, config in experiment.arms.items():
         if arm in before.experiment.arms:
             _check_same(folder, arm, before.experiment.arms[arm], config)
-    arms = {**before.experiment.arms, **experiment.arms}
-    return Study(folder, dataclasses.replace(experiment, arms=arms), max(seeds, before.seeds))
+    seeds = max(asked.seeds, before.seeds)
+    section = dataclasses.replace(asked, seeds=seeds)
+    arms = {
+        arm: dataclasses.replace(config, study=section)
+        for arm, config in {**before.experiment.arms, **experiment.arms}.items()
+    }
+    study = dataclasses.replace(before, experiment=dataclasses.replace(experiment, arms=arms), seeds=seeds)
+    return study if study == before else dataclasses.replace(study, reported=False)
 
 
 def read_study(folder: epath.Path) -> Study:
@@ -87,7 +120,7 @@ def read_study(folder: epath.Path) -> Study:
             raise RequestError(f"--workdir: {folder} has format {values['format']}; this version reads {FORMAT}")
         arms = {arm: from_dict(config) for arm, config in values["arms"].items()}
         experiment = Experiment(values["experiment"], values["question"], arms)
-        return Study(folder, experiment, int(values["seeds"]))
+        return Study(folder, experiment, int(values["seeds"]), dict(values["machine"]), bool(values.get("reported")))
     except RequestError:
         raise
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
@@ -97,7 +130,7 @@ def read_study(folder: epath.Path) -> Study:
 
 
 def write_study(study: Study) -> None:
-    """Writes `study.json`, with the versions and the machine it runs on."""
+    """Writes `study.json`."""
     study.folder.mkdir(parents=True, exist_ok=True)
     values = {
         "format": FORMAT,
@@ -105,35 +138,57 @@ def write_study(study: Study) -> None:
         "question": study.experiment.question,
         "arms": {arm: to_dict(config) for arm, config in study.experiment.arms.items()},
         "seeds": study.seeds,
-        "machine": machine(),
+        "machine": dict(study.machine),
+        "reported": study.reported,
     }
     write_json(study.folder / "study.json", values)
 
 
-def machine() -> dict[str, Any]:
-    """What the runs run on: devices, Python, and the versions that results may depend on."""
-    device = jax.devices()[0]
-    return {
-        "devices": f"{jax.device_count()} x {device.device_kind}",
-        "platform": platform.platform(),
-        "python": platform.python_version(),
-        "versions": {package: metadata.version(package) for package in _VERSIONED},
-    }
+@contextlib.contextmanager
+def claim(folder: epath.Path) -> Iterator[None]:
+    """Makes a workdir and holds it, so that no other process of this machine trains in it; not so in a bucket.
+
+    The operating system lets go of it when the process ends, however it ends.
+
+    Raises:
+      RequestError: if another process holds it, or it cannot be made.
+    """
+    with contextlib.ExitStack() as held:
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            if "://" not in str(folder):
+                lock = os.open(folder / _LOCK, os.O_RDWR | os.O_CREAT)
+                held.callback(os.close, lock)
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise RequestError(f"--workdir: another process trains in {folder}; wait until it ends") from None
+        except OSError as error:
+            if is_disk_full(error):
+                raise
+            raise RequestError(f"--workdir: {folder} cannot be written ({error.strerror})") from None
+        yield
 
 
 def read_status(unit: Unit) -> dict[str, Any]:
     """What `status.json` of a run says; empty if the run has not begun.
 
     Raises:
-      RequestError: if it cannot be read.
+      RequestError: if it cannot be read, or lacks what its state calls for.
     """
     path = unit.folder / "status.json"
     if not path.exists():
         return {}
     try:
-        return dict(json.loads(path.read_text()))
-    except (ValueError, TypeError) as error:
-        raise RequestError(f"--workdir: {path} is not what cnnjax wrote ({error})") from None
+        status = dict(json.loads(path.read_text()))
+        missing = [name for name in _STATES[status["state"]] if name not in status]
+        problem = f"it has no {missing[0]}" if missing else ""
+    except (ValueError, TypeError, KeyError) as error:
+        problem = f"{type(error).__name__}: {error}"
+    if problem:
+        raise RequestError(
+            f"--workdir: {path} is not what cnnjax wrote ({problem}); remove {unit.folder} to run it again"
+        )
+    return status
 
 
 def _has_study(folder: epath.Path) -> bool:
@@ -142,7 +197,8 @@ def _has_study(folder: epath.Path) -> bool:
             return False
         if not folder.is_dir():
             raise RequestError(f"--workdir: {folder} is a file; give a folder")
-        names = [path.name for path in folder.iterdir()]
+        ours = (partial(folder / "study.json").name, _LOCK)
+        names = [path.name for path in folder.iterdir() if path.name not in ours]
     except OSError as error:
         raise RequestError(f"--workdir: {folder} cannot be read ({error.strerror})") from None
     if names and "study.json" not in names:

@@ -6,6 +6,7 @@ nothing of the devices it was made on.
 """
 
 import dataclasses
+import errno
 import hashlib
 import json
 import logging
@@ -17,6 +18,8 @@ import jax
 import numpy as np
 import orbax.checkpoint as ocp
 from etils import epath
+
+from cnnjax.config import RequestError
 
 log = logging.getLogger(__name__)
 
@@ -45,6 +48,7 @@ class Checkpoints:
     def __init__(self, folder: epath.Path, *, read_only: bool = False) -> None:
         self._folder = _absolute(folder)
         self._read_only = read_only
+        self._broken: list[int] = []
         if read_only:
             options = ocp.CheckpointManagerOptions(read_only=True)
         else:
@@ -52,52 +56,76 @@ class Checkpoints:
         self._manager = ocp.CheckpointManager(self._folder, options=options)
 
     def save(self, step: int, items: Mapping[str, Any], progress: Mapping[str, Any]) -> None:
-        """Copies the arrays to the host, and writes them in the background. A step saved before is left as it is."""
+        """Copies all to the host, and writes it in the background. A step saved before is left as it is.
+
+        What `newest` found broken makes room: Orbax saves no step before one that is there.
+        """
+        while self._broken:
+            self._manager.delete(self._broken.pop())
         if step in self._manager.all_steps():
             return
         copies = jax.tree.map(np.array, jax.device_get(dict(items)))
-        progress = dict(progress)
-        digests = {name: fingerprint(tree) for name, tree in copies.items()} | {"progress": _json_digest(progress)}
+        # What the caller gave is written later, and may be another by then.
+        record = {
+            "progress": json.loads(json.dumps(dict(progress))),
+            "digests": {name: fingerprint(tree) for name, tree in copies.items()},
+            "layouts": {name: layout(tree) for name, tree in copies.items()},
+        }
         arguments: dict[str, Any] = {name: ocp.args.StandardSave(tree) for name, tree in copies.items()}
-        arguments["progress"] = ocp.args.JsonSave({**progress, "digests": digests})
+        arguments["progress"] = ocp.args.JsonSave({**record, "seal": _json_digest(record)})
         self._manager.save(step, args=ocp.args.Composite(**arguments))
 
     def newest(self, templates: Mapping[str, Any]) -> Checkpoint | None:
-        """The newest checkpoint that is whole, None if there is none. A broken one is named in the log, and removed.
+        """The newest checkpoint that is whole, None if there is none.
+
+        A broken one is named in the log, and removed when the next one is saved.
 
         Args:
           templates: by item, a tree with the shapes and dtypes of what was saved; other items are not read.
+
+        Raises:
+          RequestError: if it is whole, and another network's.
+          MemoryError, OSError: if it may be whole, and cannot be read here and now.
         """
-        for step in sorted(self._manager.all_steps(), reverse=True):
+        steps = sorted(self._manager.all_steps())
+        while steps:
+            step = steps.pop()
             try:
                 return self._restore(step, templates)
             except BrokenCheckpoint as error:
-                log.warning("%s; going on from the one before", error)
-                if not self._read_only:
-                    self._manager.delete(step)
+                at_last = "there is no other" if self._read_only else "starting anew"
+                log.warning("%s; %s", error, "going on from the one before" if steps else at_last)
+                self._broken.append(step)
         return None
 
     def _restore(self, step: int, templates: Mapping[str, Any]) -> Checkpoint:
-        zeros = jax.tree.map(lambda a: np.zeros(a.shape, a.dtype), dict(templates))
-        arguments: dict[str, Any] = {name: ocp.args.StandardRestore(tree) for name, tree in zeros.items()}
-        arguments["progress"] = ocp.args.JsonRestore()
         where = f"checkpoint {self._folder / str(step)}"
         try:
-            saved = self._manager.restore(step, args=ocp.args.Composite(**arguments))
-            progress = dict(saved["progress"])
-            digests = progress.pop("digests")
-            items = {name: saved[name] for name in templates}
-            changed = [name for name, tree in items.items() if fingerprint(tree) != digests[name]]
-            changed += [] if _json_digest(progress) == digests["progress"] else ["progress"]
-            same = jax.tree.map(lambda a, b: a.shape == b.shape and a.dtype == b.dtype, items, zeros)
+            record = dict(self._read(step, {"progress": ocp.args.JsonRestore()})["progress"])
+            if record.pop("seal") != _json_digest(record):
+                raise BrokenCheckpoint(f"{where} has other contents than were written (progress)")
+            layouts = {name: layout(tree) for name, tree in templates.items()}
+            if others := [name for name in layouts if layouts[name] != record["layouts"][name]]:
+                raise RequestError(
+                    f"{where} holds arrays of other names or shapes than this network's ({', '.join(others)})"
+                )
+            zeros = jax.tree.map(lambda a: np.zeros(a.shape, a.dtype), dict(templates))
+            items = self._read(step, {name: ocp.args.StandardRestore(tree) for name, tree in zeros.items()})
+            changed = [name for name, tree in items.items() if fingerprint(tree) != record["digests"][name]]
+        except (BrokenCheckpoint, RequestError):
+            raise
         except Exception as error:  # whatever a damaged file makes a reader raise
+            if _passes(error):
+                raise
             reason = (str(error).strip() or type(error).__name__).splitlines()[0][:200]
             raise BrokenCheckpoint(f"{where} cannot be read ({reason})") from error
         if changed:
             raise BrokenCheckpoint(f"{where} has other contents than were written ({', '.join(changed)})")
-        if not all(jax.tree.leaves(same)):
-            raise BrokenCheckpoint(f"{where} holds arrays of other shapes than this network's")
-        return Checkpoint(step, items, progress)
+        return Checkpoint(step, items, record["progress"])
+
+    def _read(self, step: int, arguments: Mapping[str, Any]) -> dict[str, Any]:
+        saved = self._manager.restore(step, args=ocp.args.Composite(**arguments))
+        return {name: saved[name] for name in arguments}
 
     def close(self) -> None:
         """Waits until everything is on disk, and raises what went wrong there."""
@@ -108,6 +136,22 @@ class Checkpoints:
 def _absolute(folder: epath.Path) -> epath.Path:
     """Orbax takes no relative paths; a bucket's address is one already."""
     return folder if "://" in str(folder) else epath.Path(os.path.abspath(folder))  # noqa: PTH100
+
+
+def _passes(error: BaseException | None) -> bool:
+    """Whether an exception, or one that it came from, says nothing of the file: another time it may be read."""
+    while error is not None:
+        if isinstance(error, MemoryError) or (isinstance(error, OSError) and error.errno not in (None, errno.ENOENT)):
+            return True
+        error = error.__cause__ or error.__context__
+    return False
+
+
+def layout(tree: Any) -> str:
+    """The SHA-256 of the paths, shapes and dtypes of all arrays."""
+    leaves = jax.tree_util.tree_leaves_with_path(tree)
+    named = ((jax.tree_util.keystr(path, simple=True, separator="/"), leaf) for path, leaf in leaves)
+    return _json_digest({path: [list(leaf.shape), np.dtype(leaf.dtype).str] for path, leaf in named})
 
 
 def _json_digest(values: Mapping[str, Any]) -> str:

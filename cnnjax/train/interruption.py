@@ -62,6 +62,9 @@ class Interruption:
 
 def leave(number: int) -> None:
     """Ends the process now, with the exit status that shells give a process stopped by this signal."""
+    if sys.__stdout__ is not None and sys.__stdout__.isatty():
+        # A live line may be there, which nobody will take away: clear it, and show the cursor again.
+        print("\r\x1b[2K\x1b[?25h", end="", file=sys.__stdout__, flush=True)
     print(
         f"stopped by {signal.Signals(number).name}; the same command goes on from here",
         file=sys.stderr,

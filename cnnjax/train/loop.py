@@ -5,6 +5,7 @@ Then save, if it is time. Then the next chunk. The host reads a report while the
 Where a chunk ends decides nothing but when the host looks: the state at a step is the same for all lengths of chunks.
 """
 
+import bisect
 import dataclasses
 import math
 import time
@@ -74,9 +75,9 @@ class Listeners:
 
 
 def boundaries(steps: int, steps_per_epoch: int, eval_every: float) -> tuple[int, ...]:
-    """The steps after which a run is evaluated: every `eval_every` epochs, rounded, and the last."""
-    count = math.ceil(steps / (eval_every * steps_per_epoch))
-    inner = {max(1, round(i * eval_every * steps_per_epoch)) for i in range(1, count)}
+    """The steps after which a run is evaluated: every `eval_every` epochs (rounded, at least a step), and the last."""
+    between = max(1.0, eval_every * steps_per_epoch)
+    inner = {round(i * between) for i in range(1, math.ceil(steps / between))}
     return (*sorted(step for step in inner if step < steps), steps)
 
 
@@ -133,7 +134,7 @@ def fit(
             if ends:
                 return state
             interruption.check()
-        boundary = next(b for b in plan.boundaries if b > step)
+        boundary = plan.boundaries[bisect.bisect_right(plan.boundaries, step)]
         steps = min(pace.pieces, boundary - step)
         started = time.monotonic()
         state = program.train(state, inputs.frozen, inputs.train, inputs.keys, steps)

@@ -1,6 +1,5 @@
 """The Optax optimiser that the config describes."""
 
-import jax
 import optax
 
 from cnnjax.config import OptimConfig
@@ -40,4 +39,4 @@ def make_optimiser(config: OptimConfig, steps: int) -> optax.GradientTransformat
 
 
 def _kernels(params: Flat) -> dict[str, bool]:
-    return jax.tree.map(is_kernel, params)
+    return {path: is_kernel(path) for path in params}

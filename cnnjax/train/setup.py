@@ -8,7 +8,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from cnnjax.config import Config, FilterRule, ModelConfig, RequestError
+from cnnjax.config import Config, FilterRule, ModelConfig, RequestError, TrainConfig
 from cnnjax.data.dataset import DataSummary
 from cnnjax.filters.freezing import frozen_modules, frozen_prefix, frozen_statistics
 from cnnjax.filters.plan import Flat, cover, flatten
@@ -17,6 +17,10 @@ from cnnjax.models.network import Network
 from cnnjax.models.registry import build
 from cnnjax.ops.keys import stream_key
 from cnnjax.train.devices import check_divides
+
+# The step is an int32 on the device.
+_MOST_STEPS = 2**31 - 1
+_MOST_EVALUATIONS = 1_000_000
 
 
 @dataclasses.dataclass(frozen=True)
@@ -111,6 +115,7 @@ def check_request(config: Config, summary: DataSummary) -> None:
             f"config.train.batch_size: {config.train.batch_size} is more than the {summary.sizes['train']} training "
             f"examples of {summary.name}"
         )
+    check_length(config.train, summary)
     model = build_model(config.model, summary)
     abstract = abstract_variables(model, summary)
     rules = rules_of(config, abstract)
@@ -118,6 +123,21 @@ def check_request(config: Config, summary: DataSummary) -> None:
         jax.eval_shape(lambda: starting_values(_zeros(abstract["params"]), rules, jax.random.key(0)))
     except RequestError as error:
         raise RequestError(f"config.filters: {error}") from None
+
+
+def check_length(config: TrainConfig, summary: DataSummary) -> None:
+    """Raises `RequestError` for more steps than a run can count, or more evaluations than it can keep track of."""
+    steps_per_epoch = summary.sizes["train"] // config.batch_size
+    steps = config.epochs * steps_per_epoch
+    if steps > _MOST_STEPS:
+        most = _MOST_STEPS // steps_per_epoch
+        raise RequestError(f"config.train.epochs: {config.epochs:g} are too many; at most {most} with this batch_size")
+    if steps / max(1.0, config.eval_every * steps_per_epoch) > _MOST_EVALUATIONS:
+        least = config.epochs / _MOST_EVALUATIONS
+        raise RequestError(
+            f"config.train.eval_every: {config.eval_every:g} epochs are too few for {config.epochs:g} epochs; "
+            f"at least {least:.3g}"
+        )
 
 
 def _zeros(abstract: Flat) -> Flat:

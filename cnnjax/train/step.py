@@ -13,9 +13,10 @@ from cnnjax.data.augmentation import augment
 from cnnjax.data.feed import Feed, standardise
 from cnnjax.filters.freezing import keep_frozen
 from cnnjax.filters.plan import Flat, flatten, unflatten
+from cnnjax.layers.auxiliary import AUXILIARY_LOGITS
 from cnnjax.models.network import Network, run_stages
 from cnnjax.train.devices import AXIS
-from cnnjax.train.loss import cross_entropy
+from cnnjax.train.loss import cross_entropy, training_loss
 from cnnjax.train.state import Sums, TrainState
 
 
@@ -71,6 +72,9 @@ def train_step(
 ) -> TrainState:
     """One step on this device's part of the batch; the result is the same on all devices.
 
+    The loss that is lowered and summed up is `cnnjax.train.loss.training_loss`: it takes auxiliary heads in, but for
+    those frozen whole, which do not run.
+
     Args:
       task: the static part.
       state: before the step.
@@ -97,11 +101,12 @@ def train_step(
                 x,
                 train=True,
                 after=task.after,
-                mutable=["batch_stats"],
+                mutable=["batch_stats", AUXILIARY_LOGITS],
                 rngs={"dropout": jax.random.fold_in(keys.dropout, state.step)},
             )
         stats = flatten(moved.get("batch_stats", {}))
-        losses = cross_entropy(logits, labels, task.label_smoothing)
+        auxiliary = jax.tree.leaves(moved.get(AUXILIARY_LOGITS, {}))
+        losses = training_loss(logits, auxiliary, labels, task.label_smoothing)
         return losses.mean(), (logits, {path: stats[path] for path in state.stats})
 
     (loss, (logits, stats)), gradient = jax.value_and_grad(mean_loss, has_aux=True)(state.trained)

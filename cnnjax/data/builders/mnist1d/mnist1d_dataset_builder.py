@@ -28,8 +28,10 @@ class Builder(ArrayBuilder):
         from mnist1d.data import get_dataset_args, make_dataset
 
         before = np.random.get_state()
-        arrays = make_dataset(get_dataset_args())  # draws from NumPy's global generator
-        np.random.set_state(before)
+        try:
+            arrays = make_dataset(get_dataset_args())  # draws from NumPy's global generator
+        finally:
+            np.random.set_state(before)
         digest = fingerprint(arrays["x"], arrays["y"], arrays["x_test"], arrays["y_test"])
         if digest != PINNED_SHA256:
             raise RuntimeError(f"mnist1d's recipe gave arrays of SHA-256 {digest}, not the pinned {PINNED_SHA256}")

@@ -1,0 +1,133 @@
+"""Layers between the grids of a convolution without its weight sharing, or without its locality too.
+
+Both hold every convolution of the same settings, exactly: start as one and see where training goes (d'Ascoli and
+others 2019, "Finding the needle in the haystack with convolutions"; Neyshabur 2020, "Towards learning convolutions from
+scratch").
+"""
+
+import math
+from collections.abc import Sequence
+
+import jax
+from flax import linen as nn
+from jax.nn.initializers import Initializer
+
+from cnnjax.layers.initialisers import INITIALISERS
+from cnnjax.ops.geometry import Padding, per_dimension
+from cnnjax.ops.local import correlate_unshared, embed_in_dense, unshare
+from cnnjax.ops.toeplitz import place_windows
+
+_ZEROS = nn.initializers.zeros_init()
+
+
+class LocalConv(nn.Module):
+    """A locally connected layer: a convolution with a kernel and bias of its own for each position.
+
+    Parameters: `kernel` [*positions, *window, channels in, features] and `bias` [*positions, features]. They fix the
+    size of the input.
+
+    Attributes:
+      features: feature maps out.
+      kernel_size: the window's size, one for every spatial dimension of the input or one each.
+      strides: between two positions of the window, along every dimension.
+      padding: by zeros; see `cnnjax.ops.geometry.resolve_padding`.
+      use_bias: whether there is a bias.
+      kernel_init: draws the kernel of each position independently, as it would the one of a convolution: for the same
+        fan-in, the elements of one window.
+    """
+
+    features: int
+    kernel_size: int | tuple[int, ...]
+    strides: int = 1
+    padding: Padding = "same"
+    use_bias: bool = True
+    kernel_init: Initializer = INITIALISERS["lecun"]
+
+    @nn.compact
+    def __call__(self, x: jax.Array, *, train: bool = False) -> jax.Array:
+        """[N, *spatial, C] to [N, *positions, features]."""
+        del train
+        window = per_dimension(self.kernel_size, x.ndim - 2, "kernel_size")
+        positions = _positions(x.shape[1:-1], window, self.strides, self.padding)
+
+        def draw(key: jax.Array) -> jax.Array:
+            keys = jax.random.split(key, math.prod(positions))
+            kernels = jax.vmap(lambda key: self.kernel_init(key, (*window, x.shape[-1], self.features)))(keys)
+            return kernels.reshape(*positions, *kernels.shape[1:])
+
+        x = correlate_unshared(x, self.param("kernel", draw), strides=self.strides, padding=self.padding)
+        if self.use_bias:
+            x = x + self.param("bias", _ZEROS, (*positions, self.features))
+        return x
+
+
+class DenseConv(nn.Module):
+    """A dense layer between the grids of a convolution: every output sees all of the input.
+
+    Parameters: `kernel` [prod(spatial) * channels in, prod(positions) * features] and `bias` [*positions, features].
+    They fix the size of the input.
+
+    Attributes:
+      features: feature maps out.
+      kernel_size: as are `strides` and `padding`, of the convolution whose grid of positions this layer has; they do
+        not limit what an output sees.
+      use_bias: whether there is a bias.
+      kernel_init: draws the whole matrix at once: its fan-in is all of the input.
+    """
+
+    features: int
+    kernel_size: int | tuple[int, ...]
+    strides: int = 1
+    padding: Padding = "same"
+    use_bias: bool = True
+    kernel_init: Initializer = INITIALISERS["lecun"]
+
+    @nn.compact
+    def __call__(self, x: jax.Array, *, train: bool = False) -> jax.Array:
+        """[N, *spatial, C] to [N, *positions, features]."""
+        del train
+        window = per_dimension(self.kernel_size, x.ndim - 2, "kernel_size")
+        grid = (*_positions(x.shape[1:-1], window, self.strides, self.padding), self.features)
+        kernel = self.param("kernel", self.kernel_init, (math.prod(x.shape[1:]), math.prod(grid)))
+        x = (x.reshape(x.shape[0], -1) @ kernel).reshape(-1, *grid)
+        if self.use_bias:
+            x = x + self.param("bias", _ZEROS, grid)
+        return x
+
+
+def local_from_convolution(
+    kernel: jax.Array, bias: jax.Array | None, spatial: Sequence[int], *, strides: int = 1, padding: Padding = "same"
+) -> dict[str, jax.Array]:
+    """The parameters of the `LocalConv` that equals a convolution.
+
+    Args:
+      kernel: [*window, C, F].
+      bias: [F], or None for a layer without.
+      spatial: the input's grid.
+      strides, padding: of both layers.
+
+    Raises:
+      ValueError: if the kernel is not of as many dimensions as the grid, or the window does not fit once.
+    """
+    positions = _positions(spatial, kernel.shape[:-2], strides, padding)
+    return {"kernel": unshare(kernel, positions)} | _repeated(bias, positions)
+
+
+def dense_from_convolution(
+    kernel: jax.Array, bias: jax.Array | None, spatial: Sequence[int], *, strides: int = 1, padding: Padding = "same"
+) -> dict[str, jax.Array]:
+    """The parameters of the `DenseConv` that equals a convolution.
+
+    Arguments and errors as in `local_from_convolution`.
+    """
+    positions = _positions(spatial, kernel.shape[:-2], strides, padding)
+    matrix = embed_in_dense(kernel, spatial, strides=strides, padding=padding)
+    return {"kernel": matrix} | _repeated(bias, positions)
+
+
+def _positions(spatial: Sequence[int], window: Sequence[int], strides: int, padding: Padding) -> tuple[int, ...]:
+    return place_windows(spatial, window, strides=strides, padding=padding).positions
+
+
+def _repeated(bias: jax.Array | None, positions: Sequence[int]) -> dict[str, jax.Array]:
+    return {} if bias is None else {"bias": unshare(bias, positions)}

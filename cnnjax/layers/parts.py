@@ -1,0 +1,116 @@
+"""The parts that every network is built from, chosen once, by name."""
+
+import dataclasses
+from typing import Any
+
+from flax import linen as nn
+
+from cnnjax.config import RequestError, choose
+from cnnjax.layers.activations import ACTIVATIONS, Activation
+from cnnjax.layers.blocks import ConvBlock, DenseBlock
+from cnnjax.layers.connectivity import DenseConv, LocalConv
+from cnnjax.layers.convolution import Conv
+from cnnjax.layers.dense import Dense
+from cnnjax.layers.initialisers import INITIALISERS
+from cnnjax.layers.normalisation import BIASED_NORMS, NORMS
+from cnnjax.layers.pooling import POOLS, commutes
+from cnnjax.ops.borders import Border
+from cnnjax.ops.geometry import Padding
+
+PADDINGS: dict[str, Border] = {"same": "zeros", "valid": "zeros", "reflect": "reflect", "circular": "circular"}
+CONNECTIVITIES = ("conv", "local", "dense")
+
+
+@dataclasses.dataclass(frozen=True)
+class Parts:
+    """What a network's layers are made of.
+
+    Attributes:
+      act: a key of `ACTIVATIONS`.
+      norm: a key of `NORMS`.
+      pool: a key of `POOLS`.
+      padding: `same` for the network's own padding filled with zeros, `reflect` or `circular` for as much of another
+        kind, `valid` for none.
+      init: a key of `INITIALISERS`, for all kernels but those of the head.
+      connectivity: `conv`; `local`, the same windows with unshared weights; or `dense`, every input to every position.
+      axis_name: the axis of `jax.pmap` that batch statistics are shared over; None for one device.
+
+    Raises:
+      RequestError: for a name that is not there.
+    """
+
+    act: str = "relu"
+    norm: str = "none"
+    pool: str = "max"
+    padding: str = "same"
+    init: str = "he"
+    connectivity: str = "conv"
+    axis_name: str | None = None
+
+    def __post_init__(self) -> None:
+        tables: dict[str, Any] = {
+            "act": ACTIVATIONS,
+            "norm": NORMS,
+            "pool": POOLS,
+            "padding": PADDINGS,
+            "init": INITIALISERS,
+            "connectivity": dict.fromkeys(CONNECTIVITIES),
+        }
+        for field, table in tables.items():
+            choose(table, getattr(self, field), field)
+        if self.connectivity != "conv" and self.padding in ("reflect", "circular"):
+            raise RequestError(f"connectivity {self.connectivity!r} takes padding same or valid, not {self.padding!r}")
+
+    @property
+    def detector(self) -> Activation:
+        """The elementwise nonlinearity."""
+        return ACTIVATIONS[self.act]
+
+    def conv(
+        self,
+        features: int,
+        kernel_size: int | tuple[int, ...],
+        *,
+        strides: int = 1,
+        padding: Padding = "same",
+        dilation: int = 1,
+        groups: int = 1,
+        use_bias: bool | None = None,
+    ) -> nn.Module:
+        """A convolution, or what stands in its place; unless told otherwise, with a bias where no norm has one."""
+        bias = self.norm not in BIASED_NORMS if use_bias is None else use_bias
+        shape = (features, kernel_size, strides, "valid" if self.padding == "valid" else padding)
+        init = INITIALISERS[self.init]
+        if self.connectivity == "conv":
+            border = PADDINGS[self.padding]
+            return Conv(*shape, dilation=dilation, groups=groups, border=border, use_bias=bias, kernel_init=init)
+        if groups > 1 or dilation > 1:
+            raise RequestError(f"connectivity {self.connectivity!r} has no groups and no dilation; only conv has")
+        layer = LocalConv if self.connectivity == "local" else DenseConv
+        return layer(*shape, use_bias=bias, kernel_init=init)
+
+    def normalisation(self) -> nn.Module | None:
+        """A norm of its own; None for none."""
+        return NORMS[self.norm](self.axis_name)
+
+    def pooling(self, window: int, strides: int | None = None, padding: Padding = "valid") -> nn.Module:
+        """Down-sampling by windows; strides are the window where None."""
+        padding = "valid" if self.padding == "valid" else padding
+        pool = POOLS[self.pool](window, strides, padding, axis_name=self.axis_name)
+        return pool.clone(border=PADDINGS[self.padding]) if hasattr(pool, "border") else pool
+
+    def block(
+        self, features: int, kernel_size: int | tuple[int, ...], *, pool: nn.Module | None = None, **fields: Any
+    ) -> ConvBlock:
+        """Convolution, norm, detector and, where given, pooling; `fields` are those of `conv`."""
+        return ConvBlock(
+            conv=self.conv(features, kernel_size, **fields),
+            norm=self.normalisation(),
+            act=self.detector,
+            pool=pool,
+            pool_first=commutes(self.pool, self.act),
+        )
+
+    def dense(self, features: int) -> DenseBlock:
+        """A dense layer and its detector."""
+        return DenseBlock(Dense(features, kernel_init=INITIALISERS[self.init]), self.detector)

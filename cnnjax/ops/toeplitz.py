@@ -1,0 +1,100 @@
+"""Cross-correlation as an explicit matrix: sparse, and Toeplitz in blocks, for its weights are shared."""
+
+import dataclasses
+from collections.abc import Sequence
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.experimental.sparse import BCOO
+
+from cnnjax.ops.geometry import Padding, output_size, per_dimension, resolve_padding
+
+
+@dataclasses.dataclass(frozen=True)
+class Windows:
+    """Where the windows of a correlation lie on a grid, in numbers for each spatial dimension."""
+
+    spatial: tuple[int, ...]
+    window: tuple[int, ...]
+    strides: tuple[int, ...]
+    padding: tuple[tuple[int, int], ...]
+    dilation: tuple[int, ...]
+    positions: tuple[int, ...]
+
+    def sites(self) -> tuple[np.ndarray, np.ndarray]:
+        """Which element of the grid each element of the window meets at each position.
+
+        Returns:
+          The element's number on the flattened grid, and whether there is one rather than padding: integers and
+          booleans [prod(positions), prod(window)].
+        """
+        dimensions = len(self.spatial)
+        columns = (dimensions, 1, 1)
+        position = np.indices(self.positions).reshape(dimensions, -1, 1)
+        offset = np.indices(self.window).reshape(dimensions, 1, -1)
+        before = np.reshape([pad[0] for pad in self.padding], columns)
+        site = np.reshape(self.strides, columns) * position + np.reshape(self.dilation, columns) * offset - before
+        inside = np.all((site >= 0) & (site < np.reshape(self.spatial, columns)), axis=0)
+        return np.ravel_multi_index(tuple(site), self.spatial, mode="clip"), inside
+
+
+def place_windows(
+    spatial: Sequence[int],
+    window: Sequence[int],
+    *,
+    strides: int | Sequence[int] = 1,
+    padding: Padding = "valid",
+    dilation: int | Sequence[int] = 1,
+) -> Windows:
+    """The windows of `cnnjax.ops.convolution.correlate` with these settings.
+
+    Raises:
+      ValueError: if the settings are not of as many dimensions as the grid, or the window does not fit once.
+    """
+    if len(window) != len(spatial):
+        raise ValueError(f"a grid {tuple(spatial)} needs a window of as many dimensions; given {tuple(window)}")
+    strides = per_dimension(strides, len(spatial), "strides")
+    dilation = per_dimension(dilation, len(spatial), "dilation")
+    pads = resolve_padding(padding, spatial, window, strides, dilation)
+    positions = tuple(map(output_size, spatial, window, strides, pads, dilation))
+    return Windows(tuple(spatial), tuple(window), strides, pads, dilation, positions)
+
+
+def toeplitz_matrix(
+    kernel: jax.Array,
+    spatial: Sequence[int],
+    *,
+    strides: int | Sequence[int] = 1,
+    padding: Padding = "valid",
+    dilation: int | Sequence[int] = 1,
+) -> BCOO:
+    """The matrix W with W vec(x) = vec(correlate(x, kernel)): convolution as a dense layer with constrained weights.
+
+    The lectures' Toeplitz(u, v): row i + 1 is row i moved on by the stride. In two dimensions it is a Toeplitz matrix
+    of Toeplitz blocks, in three once more, and each entry is a block of channels. Only weights that meet the input are
+    stored, row by row; where they meet padded zeros there is nothing to multiply. Differentiable in the kernel.
+
+    Args:
+      kernel: [*window, C, F].
+      spatial: the input's grid; `strides`, `padding` (by zeros) and `dilation` are as in
+        `cnnjax.ops.convolution.correlate`.
+
+    Returns:
+      [prod(positions) * F, prod(spatial) * C] in the kernel's dtype, its rows and columns in the order of the flattened
+      output [*positions, F] and input [*spatial, C].
+
+    Raises:
+      ValueError: if the kernel or the settings are not of as many dimensions as the grid, or the window does not fit.
+    """
+    *window, channels, features = kernel.shape
+    windows = place_windows(spatial, window, strides=strides, padding=padding, dilation=dilation)
+    site, inside = windows.sites()
+    each_feature = np.broadcast_to(inside[:, None], (inside.shape[0], features, inside.shape[1]))
+    position, feature, offset = np.nonzero(each_feature)
+    columns = site[position, offset][:, None] * channels + np.arange(channels)
+    rows = np.broadcast_to((position * features + feature)[:, None], columns.shape)
+    values = jnp.swapaxes(kernel.reshape(-1, channels, features), 1, 2)[offset, feature]
+    indices = jnp.asarray(np.stack([rows.ravel(), columns.ravel()], axis=-1), jnp.int32)
+    shape = (inside.shape[0] * features, int(np.prod(windows.spatial)) * channels)
+    return BCOO((values.ravel(), indices), shape=shape, indices_sorted=True, unique_indices=True)

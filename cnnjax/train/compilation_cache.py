@@ -1,0 +1,20 @@
+"""Compiled programs are kept on disk, so that what was compiled once starts at once the next time."""
+
+import os
+from pathlib import Path
+
+import jax
+
+_SHORTEST_COMPILATION = 0.2  # seconds; a shorter one is not worth a file
+
+
+def keep_compilations() -> None:
+    """Switches JAX's persistent compilation cache on, in `$XDG_CACHE_HOME/cnnjax`, or `~/.cache/cnnjax`.
+
+    JAX's own settings win: with `JAX_COMPILATION_CACHE_DIR` set its folder is used, and
+    `JAX_ENABLE_COMPILATION_CACHE=false` switches it off.
+    """
+    if jax.config.jax_compilation_cache_dir is None:
+        home = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+        jax.config.update("jax_compilation_cache_dir", str(Path(home) / "cnnjax"))
+        jax.config.update("jax_persistent_cache_min_compile_time_secs", _SHORTEST_COMPILATION)
