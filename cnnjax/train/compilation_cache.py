@@ -14,7 +14,7 @@ def keep_compilations() -> None:
     JAX's own settings win: with `JAX_COMPILATION_CACHE_DIR` set its folder is used, and
     `JAX_ENABLE_COMPILATION_CACHE=false` switches it off.
     """
-    if jax.config.jax_compilation_cache_dir is None:
+    if jax.config.jax_compilation_cache_dir is None:  # type: ignore[attr-defined]
         home = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
         jax.config.update("jax_compilation_cache_dir", str(Path(home) / "cnnjax"))
         jax.config.update("jax_persistent_cache_min_compile_time_secs", _SHORTEST_COMPILATION)
