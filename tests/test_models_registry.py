@@ -131,6 +131,8 @@ def test_axis_of_devices_reaches_the_layers_that_share_statistics() -> None:
         ("convnt", {}, "unknown model 'convnt'; did you mean 'convnet'?"),
         ("convnet", {"widht": 8}, "model convnet has no field 'widht'; did you mean 'width'?"),
         ("lenet5", {"depth": 8}, "model lenet5 has no field 'depth'; did you mean 'width'?"),
+        ("plain18", {"shortcut": "padded"}, "model plain18 has no field 'shortcut'"),
+        ("vgg16_bn", {"norm": "none"}, "model vgg16_bn has no field 'norm'"),
         ("logistic", {"width": 8}, "model logistic has no field 'width'; there are: none"),
         ("convnet", {"pool": "averge"}, "unknown pool 'averge'; did you mean 'average'?"),
     ],

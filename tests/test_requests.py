@@ -11,6 +11,7 @@ import pytest
 from etils import epath
 
 from cnnjax.config import Config, DataConfig
+from cnnjax.data.dataset import Dataset
 from cnnjax.study.command import OK
 from cnnjax.study.workdir import Study, Unit, claim
 from cnnjax.train.assembly import assemble
@@ -188,7 +189,8 @@ def test_report_is_made_where_the_last_call_was_killed_before_it(
     workdir, experiment = tmp_path / "study", tmp_path / "tiny.py"
     shutil.copytree(finished_study.folder, workdir)
     experiment.write_text(
-        "import dataclasses\nfrom etils import epath\nfrom cnnjax.study.workdir import read_study\n"
+        '"""Do filters have to be learned?"""\n'
+        "from etils import epath\nfrom cnnjax.study.workdir import read_study\n"
         f"study = read_study(epath.Path({str(workdir)!r})).experiment\n"
         "def get_config():\n    return study.arms['learned']\n"
         "def arms():\n    return {'learned': {}, 'gaussian': {'filters': study.arms['gaussian'].filters}}\n"
@@ -271,7 +273,7 @@ runpy.run_path("launch.py", run_name="__main__")
 """
 
 
-def test_full_disk_in_a_checkpoint_is_one_line(tmp_path: Path) -> None:
+def test_full_disk_in_a_checkpoint_is_one_line(tmp_path: Path, digits: Dataset) -> None:
     words = command(tmp_path / "study", "--config.train.epochs=1")
     words[1:1] = ["-c", FULL]
     ran = subprocess.run(words, cwd=ROOT, env=environment(1), capture_output=True, text=True)
@@ -282,7 +284,7 @@ def test_full_disk_in_a_checkpoint_is_one_line(tmp_path: Path) -> None:
 @pytest.mark.slow
 @pytest.mark.skipif(os.geteuid() != 0, reason="mounts a small file system")
 @pytest.mark.parametrize("size", ["80k", "300k"])
-def test_real_full_disk_is_one_line(tmp_path: Path, size: str) -> None:
+def test_real_full_disk_is_one_line(tmp_path: Path, digits: Dataset, size: str) -> None:
     subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", tmp_path], check=True)
     try:
         for _ in range(2):

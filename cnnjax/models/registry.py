@@ -1,5 +1,6 @@
 """All networks by name."""
 
+import functools
 import inspect
 from collections.abc import Callable
 from typing import Any
@@ -52,7 +53,8 @@ def build(name: str, *, num_classes: int, axis_name: str | None = None, **fields
       RequestError: for an unknown network, a field that it does not have, or a value that the field does not take.
     """
     make = choose(NETWORKS, name, "model")
-    accepted = set(inspect.signature(make).parameters) - {"num_classes", "axis_name"}
+    fixed_by_name = set(make.keywords) if isinstance(make, functools.partial) else set()
+    accepted = set(inspect.signature(make).parameters) - {"num_classes", "axis_name"} - fixed_by_name
     for field in fields:
         if field not in accepted:
             raise RequestError(f"model {name} has no field {field!r}; {nearest(field, accepted or {'none'})}")

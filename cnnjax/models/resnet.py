@@ -2,7 +2,6 @@
 
 import dataclasses
 import functools
-import inspect
 from collections.abc import Callable
 
 from flax import linen as nn
@@ -118,20 +117,6 @@ def imagenet_stem(parts: Parts, features: int) -> nn.Module:
 _STEMS = {"imagenet": imagenet_stem, "small": small_stem}
 
 
-def without_shortcuts(residual: Callable[..., Network]) -> Callable[..., Network]:
-    """The plain network of the same layers: the same fields but for `shortcut`."""
-    fields = inspect.signature(residual).parameters
-
-    def plain(num_classes: int, **chosen: object) -> Network:
-        return residual(num_classes, shortcut="none", **chosen)
-
-    plain.__doc__ = without_shortcuts.__doc__
-    plain.__signature__ = inspect.Signature(  # type: ignore[attr-defined]
-        [field for name, field in fields.items() if name != "shortcut"], return_annotation=Network
-    )
-    return plain
-
-
 _LAYOUTS = {
     18: Layout("basic", (2, 2, 2, 2)),
     34: Layout("basic", (3, 4, 6, 3)),
@@ -145,5 +130,5 @@ RESNETS: dict[str, Callable[..., Network]] = {
     f"resnet{depth}": functools.partial(resnet, layout) for depth, layout in _LAYOUTS.items()
 }
 PLAIN: dict[str, Callable[..., Network]] = {
-    name.replace("resnet", "plain"): without_shortcuts(make) for name, make in RESNETS.items()
+    f"plain{depth}": functools.partial(resnet, layout, shortcut="none") for depth, layout in _LAYOUTS.items()
 }

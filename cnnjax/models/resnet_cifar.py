@@ -5,7 +5,7 @@ from collections.abc import Callable
 
 from cnnjax.layers.parts import Parts
 from cnnjax.models.network import Network
-from cnnjax.models.resnet import Layout, residual_network, small_stem, without_shortcuts
+from cnnjax.models.resnet import Layout, residual_network, small_stem
 
 
 def resnet_cifar(
@@ -35,10 +35,11 @@ def resnet_cifar(
 
 
 # A depth counts the stem, two convolutions for each of 3n blocks, and the dense layer: 6n + 2.
+_LAYOUTS = {depth: Layout("basic", ((depth - 2) // 6,) * 3) for depth in (20, 32, 44, 56, 110)}
+
 CIFAR_RESNETS: dict[str, Callable[..., Network]] = {
-    f"resnet{depth}": functools.partial(resnet_cifar, Layout("basic", ((depth - 2) // 6,) * 3))
-    for depth in (20, 32, 44, 56, 110)
+    f"resnet{depth}": functools.partial(resnet_cifar, layout) for depth, layout in _LAYOUTS.items()
 }
 CIFAR_PLAIN: dict[str, Callable[..., Network]] = {
-    name.replace("resnet", "plain"): without_shortcuts(make) for name, make in CIFAR_RESNETS.items()
+    f"plain{depth}": functools.partial(resnet_cifar, layout, shortcut="none") for depth, layout in _LAYOUTS.items()
 }
