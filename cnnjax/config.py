@@ -230,6 +230,8 @@ def from_dict(values: Mapping[str, Any]) -> Config:
 def override(config: Config, changes: Mapping[str, Any]) -> Config:
     """`config` with the fields in `changes` replaced.
 
+    Another network by `model.name` starts from its own defaults: the fields that were set for the one before go.
+
     Args:
       config: where to start from.
       changes: values by dotted path (`optim.lr`), as Python values or as a flag's text; or a whole section by its name
@@ -240,6 +242,8 @@ def override(config: Config, changes: Mapping[str, Any]) -> Config:
     """
     values = to_dict(config)
     kinds = {name: type(section) for name, section in vars(config).items() if dataclasses.is_dataclass(section)}
+    if changes.get("model.name", config.model.name) != config.model.name:
+        values["model"] = dataclasses.asdict(ModelConfig())
     for path, value in changes.items():
         if dataclasses.is_dataclass(value) and not isinstance(value, type):
             if not isinstance(value, choose(kinds, path, "section of the config")):

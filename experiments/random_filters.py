@@ -31,7 +31,7 @@ def get_config() -> Config:
 
 def arms() -> dict[str, dict[str, Any]]:
     """Only the head is trained in the random arms."""
-    random = {name: {"filters": f"stage.*={name},frozen;head.*=init,trained"} for name in DISTRIBUTIONS}
+    random = {name: {"filters": f"(?!head/).*={name},frozen;head/.*=init,trained"} for name in DISTRIBUTIONS}
     return {"learned": {}, **random, "linear": {"model": ModelConfig(name="logistic")}}
 
 

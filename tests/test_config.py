@@ -209,3 +209,10 @@ def test_choose_returns_the_entry_or_names_the_nearest() -> None:
     assert choose(table, "average", "pool") == 2
     with pytest.raises(RequestError, match=r"^unknown pool 'averge'; did you mean 'average'\?$"):
         choose(table, "averge", "pool")
+
+
+def test_another_network_starts_from_its_own_defaults() -> None:
+    start = Config(model=ModelConfig(name="convnet", width=8, depth=3))
+    other = override(start, {"model.width": "16", "model.name": "lenet5"})
+    assert other.model == ModelConfig(name="lenet5", width=16)
+    assert override(start, {"model.name": "convnet"}) == start
