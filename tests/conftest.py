@@ -8,9 +8,11 @@ import tempfile
 
 # TFDS reads this when it is imported: nothing is written into the user's own data folder.
 os.environ["TFDS_DATA_DIR"] = tempfile.mkdtemp(prefix="cnnjax-tests-")
-# The processes that the tests start compile the same programs again and again.
-os.environ["JAX_COMPILATION_CACHE_DIR"] = tempfile.mkdtemp(prefix="cnnjax-tests-")
-os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0.1"
+# The tests, and the processes that they start, compile the same programs again and again.
+IS_WORKER = "PYTEST_XDIST_WORKER" in os.environ
+if not IS_WORKER:
+    os.environ["JAX_COMPILATION_CACHE_DIR"] = tempfile.mkdtemp(prefix="cnnjax-tests-")
+    os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0.1"
 
 import numpy as np
 import pytest
@@ -29,8 +31,8 @@ from cnnjax.train.interruption import Interruption
 
 
 def pytest_unconfigure() -> None:
-    for folder in ("TFDS_DATA_DIR", "JAX_COMPILATION_CACHE_DIR"):
-        shutil.rmtree(os.environ[folder], ignore_errors=True)
+    for variable in ("TFDS_DATA_DIR", *(() if IS_WORKER else ("JAX_COMPILATION_CACHE_DIR",))):
+        shutil.rmtree(os.environ[variable], ignore_errors=True)
 
 
 @pytest.fixture(scope="session", autouse=True)
