@@ -82,7 +82,7 @@ class ModelConfig:
 
     Attributes:
       name: a key of `cnnjax.models.registry.NETWORKS`.
-      width: feature maps of the first layer; all others in proportion.
+      width: feature maps of the first layer (of a densenet: of each, its growth rate); all others in proportion.
       depth: stages of a `convnet`.
       kernel_size: of a `convnet`.
       pool, pool_size: the kind of down-sampling by windows, and the window of a `convnet`.

@@ -8,11 +8,13 @@ import tempfile
 
 # TFDS reads this when it is imported: nothing is written into the user's own data folder.
 os.environ["TFDS_DATA_DIR"] = tempfile.mkdtemp(prefix="cnnjax-tests-")
-# The tests, and the processes that they start, compile the same programs again and again.
-IS_WORKER = "PYTEST_XDIST_WORKER" in os.environ
-if not IS_WORKER:
-    os.environ["JAX_COMPILATION_CACHE_DIR"] = tempfile.mkdtemp(prefix="cnnjax-tests-")
-    os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0.1"
+# The tests, and the processes that they start, compile the same programs again and again: one cache for all workers.
+os.environ["JAX_COMPILATION_CACHE_DIR"] = (
+    os.environ["JAX_COMPILATION_CACHE_DIR"]
+    if "PYTEST_XDIST_WORKER" in os.environ
+    else tempfile.mkdtemp(prefix="cnnjax-tests-")
+)
+os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0.1"
 
 import numpy as np
 import pytest
@@ -31,8 +33,9 @@ from cnnjax.train.interruption import Interruption
 
 
 def pytest_unconfigure() -> None:
-    for variable in ("TFDS_DATA_DIR", *(() if IS_WORKER else ("JAX_COMPILATION_CACHE_DIR",))):
-        shutil.rmtree(os.environ[variable], ignore_errors=True)
+    shutil.rmtree(os.environ["TFDS_DATA_DIR"], ignore_errors=True)
+    if "PYTEST_XDIST_WORKER" not in os.environ:
+        shutil.rmtree(os.environ["JAX_COMPILATION_CACHE_DIR"], ignore_errors=True)
 
 
 @pytest.fixture(scope="session", autouse=True)

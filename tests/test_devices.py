@@ -42,7 +42,7 @@ def test_eight_devices_equal_one(tmp_path: Path, on_one: dict[str, Any]) -> None
     assert_close({arm: variables(tmp_path / "study", arm) for arm in ARMS}, on_one)
 
 
-@pytest.mark.parametrize(("first", "second"), [(8, 1), (1, 8)])
+@pytest.mark.parametrize(("first", "second"), [(8, 1), pytest.param(1, 8, marks=pytest.mark.slow)])
 def test_checkpoint_crosses_devices(first: int, second: int, tmp_path: Path, on_one: dict[str, Any]) -> None:
     workdir = tmp_path / "study"
     folder = workdir / "runs" / "frozen" / "seed0"

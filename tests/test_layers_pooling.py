@@ -145,10 +145,10 @@ def test_centres_are_drawn_from_the_key_and_not_trained() -> None:
     layer = REGION_POOLS["dynamic"](regions=2)
     x = np.array([0, 4, 4, 1], np.float32).reshape(1, 4, 1)
     one, same, other = (layer.init(jax.random.key(seed), x) for seed in (0, 0, 1))
-    assert set(one) == {"pooling_centres"}
-    np.testing.assert_array_equal(one["pooling_centres"]["centres"], same["pooling_centres"]["centres"])
-    assert (one["pooling_centres"]["centres"] != other["pooling_centres"]["centres"]).all()
-    chosen = {"pooling_centres": {"centres": jnp.array([[0.0], [5.0]])}}
+    assert set(one) == {"batch_stats"}
+    np.testing.assert_array_equal(one["batch_stats"]["centres"], same["batch_stats"]["centres"])
+    assert (one["batch_stats"]["centres"] != other["batch_stats"]["centres"]).all()
+    chosen = {"batch_stats": {"centres": jnp.array([[0.0], [5.0]])}}
     np.testing.assert_array_equal(layer.apply(chosen, x, train=True).ravel(), [0.5, 4])
 
 
@@ -163,3 +163,13 @@ def test_learned_regions_start_near_the_quadrants_and_can_all_grow() -> None:
     assert (gradient > 0).all()
     lowest = {"params": {"regions": jnp.full((4, 4, 6), -50.0)}}
     assert (layer.apply(lowest, x) >= 0).all()
+
+
+def test_dynamic_centres_move_to_the_means_in_training_alone() -> None:
+    layer = REGION_POOLS["dynamic"](regions=3)
+    x = jnp.asarray([0.0, 2.0, 9.0, 11.0]).reshape(1, 4, 1)
+    variables = {"batch_stats": {"centres": jnp.array([[0.0], [8.0], [-50.0]])}}
+    _, kept = layer.apply(variables, x, mutable=["batch_stats"])
+    np.testing.assert_array_equal(kept["batch_stats"]["centres"], variables["batch_stats"]["centres"])
+    _, moved = layer.apply(variables, x, train=True, mutable=["batch_stats"])
+    np.testing.assert_allclose(moved["batch_stats"]["centres"].ravel(), [0.1, 8.2, -50.0], rtol=1e-6)

@@ -5,6 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from cnnjax.models.logistic import logistic
+from tests.training_step import losses_around_a_step
 from tests.variables import drawn_variables
 
 X = np.random.default_rng(0).normal(size=(6, 4, 3, 2)).astype(np.float32)
@@ -31,3 +32,8 @@ def test_gradient_of_the_loss_is_the_textbooks() -> None:
     exponentials = np.exp(flat @ head["kernel"] + head["bias"])
     error = exponentials / exponentials.sum(1, keepdims=True) - np.eye(5)[labels]
     np.testing.assert_allclose(found, flat.T @ error / 6, rtol=1e-4, atol=1e-5)
+
+
+def test_a_training_step_lowers_the_loss() -> None:
+    before, after = losses_around_a_step(logistic(3), (6, 8, 1), classes=3)
+    assert after < before

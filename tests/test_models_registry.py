@@ -1,23 +1,28 @@
 """Every network by name: its parameters and multiply-adds are pinned, and a wrong request names the right one."""
 
+import inspect
+from collections.abc import Iterable
 from typing import Any, NamedTuple
 
-import jax
-import numpy as np
 import pytest
 
 import cnnjax
 from cnnjax.config import RequestError
-from cnnjax.models.cost import count_multiply_adds
-from cnnjax.models.network import run_stages
+from cnnjax.layers.activations import ACTIVATIONS
+from cnnjax.layers.initialisers import INITIALISERS
+from cnnjax.layers.normalisation import NORMS
+from cnnjax.layers.parts import CONNECTIVITIES, PADDINGS
+from cnnjax.layers.pooling import POOLS
+from cnnjax.models import describe
 from cnnjax.models.registry import NETWORKS, build
 
 
 class Pinned(NamedTuple):
-    """What a network has on the input that it was made for; billions of multiply-adds, to three decimals."""
+    """What a network has on the input that it was made for; billions of multiply-adds, to three decimals (or all of
+    them, of the small ones)."""
 
     parameters: int
-    gmac: float | None = None
+    multiply_adds: float
     input_shape: tuple[int, ...] = (224, 224, 3)
     num_classes: int = 1000
 
@@ -47,30 +52,37 @@ IMAGENET = {
 # A plain network lacks the projections: 1x1 kernels and the two vectors of a norm.
 BASIC_PROJECTIONS = sum(2**i * 64 * 2**i * 128 + 2 * 2**i * 128 for i in range(3))
 BOTTLENECK_PROJECTIONS = (64 * 256 + 2 * 256) + sum(2**i * 256 * 2**i * 512 + 2 * 2**i * 512 for i in range(3))
+PLAIN_GMAC = {18: 1.795, 34: 3.644, 50: 3.730, 101: 7.442, 152: 11.154, 200: 14.648}
 PLAIN = {
-    f"plain{depth}": Pinned(IMAGENET[f"resnet{depth}"].parameters - projections)
+    f"plain{depth}": Pinned(IMAGENET[f"resnet{depth}"].parameters - projections, PLAIN_GMAC[depth])
     for depths, projections in (((18, 34), BASIC_PROJECTIONS), ((50, 101, 152, 200), BOTTLENECK_PROJECTIONS))
     for depth in depths
 }
-CIFAR_RESNETS = {20: 269_722, 32: 464_154, 44: 658_586, 56: 853_018, 110: 1_727_962}
+CIFAR_RESNETS = {
+    20: (269_722, 0.041),
+    32: (464_154, 0.069),
+    44: (658_586, 0.097),
+    56: (853_018, 0.125),
+    110: (1_727_962, 0.253),
+}
 CIFAR = {
     **{
-        f"{kind}{depth}": Pinned(parameters, None, (32, 32, 3), 10)
+        f"{kind}{depth}": Pinned(*pinned, (32, 32, 3), 10)
         for kind in ("resnet", "plain")
-        for depth, parameters in CIFAR_RESNETS.items()
+        for depth, pinned in CIFAR_RESNETS.items()
     },
-    "densenet_40_12": Pinned(1_019_722, None, (32, 32, 3), 10),
-    "densenet_bc_100_12": Pinned(769_162, None, (32, 32, 3), 10),
+    "densenet_40_12": Pinned(1_019_722, 0.265, (32, 32, 3), 10),
+    "densenet_bc_100_12": Pinned(769_162, 0.288, (32, 32, 3), 10),
     "all_cnn_c": Pinned(1_369_738, 0.271, (32, 32, 3), 10),
 }
 SMALL = {
-    "logistic": Pinned(410, None, (40, 1), 10),
-    "mlp": Pinned(15_210, None, (40, 1), 10),
-    "gru": Pinned(5_134, None, (40, 1), 10),
-    "convnet_mnist1d": Pinned(5_210, None, (40, 1), 10),
-    "convnet": Pinned(25 * 16 + 16 + 25 * 16 * 32 + 32 + 49 * 32 * 10 + 10, None, (28, 28, 1), 10),
-    "lenet1": Pinned(9_760, None, (16, 16, 1), 10),
-    "lenet5": Pinned(61_706, None, (28, 28, 1), 10),
+    "logistic": Pinned(410, 400, (40, 1), 10),
+    "mlp": Pinned(15_210, 40 * 100 + 100 * 100 + 100 * 10, (40, 1), 10),
+    "gru": Pinned(5_134, 40 * 2 * (18 + 18 * 6) + 480 * 10, (40, 1), 10),
+    "convnet_mnist1d": Pinned(5_210, 19 * 5 * 25 + (10 + 5) * 3 * 25 * 25 + 125 * 10, (40, 1), 10),
+    "convnet": Pinned(25 * 16 + 16 + 25 * 16 * 32 + 32 + 49 * 32 * 10 + 10, 2_838_080, (28, 28, 1), 10),
+    "lenet1": Pinned(9_760, 64 * 25 * 12 + 16 * 25 * 12 * 12 + 192 * 30 + 30 * 10, (16, 16, 1), 10),
+    "lenet5": Pinned(61_706, 416_520, (28, 28, 1), 10),
 }
 PINNED = {**IMAGENET, **PLAIN, **CIFAR, **SMALL}
 
@@ -80,23 +92,20 @@ FORMS: list[tuple[str, dict[str, Any], Pinned]] = [
     ("googlenet", {"form": "paper"}, Pinned(6_998_552, 1.583)),
     ("googlenet", {"form": "paper", "auxiliary": True}, Pinned(13_378_280, 1.583)),
     ("googlenet", {"auxiliary": True}, Pinned(13_004_888, 1.498)),
-    ("lenet5", {"form": "original"}, Pinned(60_000, None, (28, 28, 1), 10)),
-    ("lenet5", {"padding": "valid"}, Pinned(61_706, None, (32, 32, 1), 10)),
+    ("lenet5", {"form": "original"}, Pinned(60_000, 416_520, (28, 28, 1), 10)),
+    ("lenet5", {"padding": "valid"}, Pinned(61_706, 416_520, (32, 32, 1), 10)),
     ("resnet18", {"stem": "small"}, Pinned(11_173_962, 0.555, (32, 32, 3), 10)),
     ("vgg16", {"norm": "batch"}, Pinned(138_365_992, 15.470)),
 ]
 
 
 def check(name: str, pinned: Pinned, **fields: Any) -> None:
-    model = build(name, num_classes=pinned.num_classes, **fields)
-    x = jax.ShapeDtypeStruct((1, *pinned.input_shape), np.float32)
-    variables = jax.eval_shape(model.init, jax.random.key(0), x)
-    assert sum(leaf.size for leaf in jax.tree.leaves(variables["params"])) == pinned.parameters
-    traced, logits = jax.make_jaxpr(lambda v, x: run_stages(model, v, x), return_shape=True)(variables, x)
-    assert logits.shape == (1, pinned.num_classes)
-    assert model.stage_names[-1] == "head"
-    if pinned.gmac is not None:
-        assert round(count_multiply_adds(traced.jaxpr) / 1e9, 3) == pinned.gmac
+    table = describe(build(name, num_classes=pinned.num_classes, **fields), pinned.input_shape)
+    assert table.stage.iloc[-2:].tolist() == ["head", "total"]
+    assert table.output.iloc[-1] == (pinned.num_classes,)
+    assert table.parameters.iloc[-1] == pinned.parameters
+    counted = table.multiply_adds.iloc[-1]
+    assert pinned.multiply_adds in (counted, round(counted / 1e9, 3))
 
 
 def test_every_network_has_a_pinned_number_of_parameters() -> None:
@@ -141,3 +150,65 @@ def test_wrong_request_names_the_right_one(name: str, fields: dict[str, object],
     with pytest.raises(RequestError) as caught:
         build(name, num_classes=10, **fields)
     assert str(caught.value).startswith(says)
+
+
+@pytest.mark.parametrize(
+    ("fields", "says"),
+    [
+        ({"width": 0}, "model convnet: width"),
+        ({"width": 1.5}, "model convnet: width"),
+        ({"norm": ["batch"]}, "model convnet: norm"),
+        ({"pool": 3}, "model convnet: pool"),
+        ({"dropout": 1.5}, "model convnet: dropout"),
+        ({"num_classes": 0}, "num_classes must be a whole number of at least 1; given 0"),
+        ({"num_classes": "ten"}, "num_classes must be a whole number of at least 1; given 'ten'"),
+    ],
+)
+def test_values_that_make_no_sense_are_refused(fields: dict[str, Any], says: str) -> None:
+    with pytest.raises(RequestError) as caught:
+        build("convnet", **{"num_classes": 10, **fields})
+    assert str(caught.value).startswith(says)
+    assert "\n" not in str(caught.value)
+
+
+# One member of each family, small; the values that it refuses by a RequestError, by field.
+SWAPPED: dict[str, tuple[dict[str, Any], tuple[int, ...], dict[str, tuple[str, ...]]]] = {
+    "convnet": ({"width": 4}, (32, 32, 3), {}),
+    "lenet5": ({}, (32, 32, 1), {}),
+    "lenet1": ({}, (16, 16, 1), {}),
+    "alexnet": ({"width": 4, "stem": "small"}, (32, 32, 3), {}),
+    "vgg11": ({"width": 4, "stem": "small"}, (64, 64, 3), {}),
+    "googlenet": ({"width": 8, "stem": "small"}, (16, 16, 3), {"padding": ("valid",)}),
+    "resnet18": ({"width": 4}, (32, 32, 3), {"padding": ("valid",)}),
+    "resnet20": ({"width": 4}, (32, 32, 3), {"padding": ("valid",)}),
+    "densenet_40_12": ({"width": 2}, (16, 16, 3), {"padding": ("valid",)}),
+    "all_cnn_c": ({"width": 4}, (32, 32, 3), {}),
+    "convnet_mnist1d": ({}, (40, 1), {}),
+    "mlp": ({}, (40, 1), {}),
+}
+VALUES: dict[str, Iterable[str]] = {
+    "pool": POOLS,
+    "norm": NORMS,
+    "act": ACTIVATIONS,
+    "init": INITIALISERS,
+    "padding": PADDINGS,
+    "connectivity": CONNECTIVITIES,
+}
+SLOW = ("googlenet", "densenet_40_12", "resnet18", "resnet20", "all_cnn_c", "vgg11", "alexnet")
+
+
+@pytest.mark.parametrize("name", [pytest.param(n, marks=pytest.mark.slow) if n in SLOW else n for n in SWAPPED])
+def test_every_part_can_be_swapped_by_its_field(name: str) -> None:
+    fields, input_shape, refused = SWAPPED[name]
+    accepted = set(inspect.signature(NETWORKS[name]).parameters)
+    for field in accepted & set(VALUES):
+        for value in VALUES[field]:
+            if value in refused.get(field, ()) or (name == "vgg11" and value == "valid"):
+                continue
+            model = build(name, num_classes=3, **{**fields, field: value})
+            table = describe(model, input_shape)
+            assert table.output.iloc[-1] == (3,), (field, value)
+    for field, values in refused.items():
+        for value in values:
+            with pytest.raises(RequestError):
+                build(name, num_classes=3, **{**fields, field: value})

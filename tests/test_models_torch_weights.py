@@ -105,6 +105,27 @@ def test_another_network_or_file_is_refused(name: str, says: str, tmp_path: Path
     assert says in str(caught.value) or name == "resnet20"
 
 
+def test_a_flattened_tensor_of_another_size_is_named(tmp_path: Path) -> None:
+    path = published_file("vgg11", tmp_path, width=1)
+    tensors = load_file(path)
+    tensors["classifier.0.weight"] = np.zeros((64, 401), np.float16)
+    tensors["features.0.weight"] = tensors["features.0.weight"].astype(np.float16)
+    save_file(tensors, path)
+    with pytest.raises(RequestError, match=r"misshapen classifier.0.weight \(64, 401\): it does not make \(392, 64\)"):
+        load_torch(path, "vgg11", width=1)
+
+
+def test_half_precision_becomes_single(tmp_path: Path) -> None:
+    path = published_file("resnet18", tmp_path, width=2)
+    save_file({name: tensor.astype(np.float16) for name, tensor in load_file(path).items()}, path)
+    assert {leaf.dtype for leaf in jax.tree.leaves(load_torch(path, "resnet18", width=2))} == {jnp.dtype("float32")}
+
+
+def test_a_file_that_is_not_there(tmp_path: Path) -> None:
+    with pytest.raises(RequestError, match=r"nowhere.safetensors: .*; name a .safetensors file"):
+        load_torch(tmp_path / "nowhere.safetensors", "resnet18")
+
+
 def test_a_pickle_is_not_read(tmp_path: Path) -> None:
     (tmp_path / "weights.pth").write_bytes(b"\x80\x04\x95no safetensors file at all")
     with pytest.raises(RequestError, match=r"no safetensors file .* save a state dict with safetensors.torch"):

@@ -258,3 +258,70 @@ def test_left_over_elements_are_refused_where_exactness_is_asked_for() -> None:
 def test_groups_must_divide() -> None:
     with pytest.raises(ValueError, match="2 groups must divide 3 channels and 4 features"):
         correlate(jnp.ones((1, 8, 3)), jnp.ones((3, 1, 4)), groups=2)
+
+
+@settings(deadline=None, max_examples=8, derandomize=True)
+@given(cases())
+def test_convolution_is_correlation_with_a_flipped_kernel(case: Case) -> None:
+    axes = tuple(range(case.kernel.ndim - 2))
+    flipped = case._replace(kernel=np.ascontiguousarray(np.flip(case.kernel, axes)))
+    expected = correlate_by_loops(flipped)
+    weights = whole_numbers(5, *expected.shape)
+    options = {"strides": case.strides, "padding": case.padding, "dilation": case.dilation}
+
+    @jax.jit
+    def pulled(x: jax.Array, kernel: jax.Array) -> list[tuple[jax.Array, tuple[jax.Array, jax.Array]]]:
+        results = []
+        for function in (functools.partial(convolve, **options), functools.partial(correlate_by_xla, case)):
+            value, back = jax.vjp(function, x, kernel)
+            results.append((value, back(weights)))
+        return results
+
+    value, (of_x, of_kernel) = pulled(case.x, case.kernel)[0]
+    _, (expected_x, expected_kernel) = pulled(case.x, flipped.kernel)[1]
+    np.testing.assert_allclose(value, expected, atol=1e-4)
+    np.testing.assert_allclose(of_x, expected_x, atol=1e-4)
+    np.testing.assert_allclose(np.flip(of_kernel, axes), expected_kernel, atol=1e-4)
+
+
+@settings(deadline=None, max_examples=6, derandomize=True)
+@given(cases(), st.integers(1, 2))
+def test_transposed_spreads_every_position_by_the_kernel(case: Case, groups: int) -> None:
+    pads = pads_of(case)
+    positions = correlate_by_loops(case).shape[1:-1]
+    features = case.kernel.shape[-1]
+    x = whole_numbers(7, 2, *positions, features * groups)
+    kernel = np.concatenate([case.kernel - group for group in range(groups)], axis=-1)
+    options = {"strides": case.strides, "padding": pads, "dilation": case.dilation, "groups": groups}
+    found, back = jax.vjp(lambda x, k: correlate_transposed(x, k, **options), x, kernel)
+    channels = kernel.shape[-2]
+    spread = [
+        s * (p - 1) + d * (k - 1) + 1
+        for s, p, d, k in zip(case.strides, positions, case.dilation, kernel.shape, strict=False)
+    ]
+    expected = np.zeros((2, *spread, channels * groups), np.float32)
+    for position in itertools.product(*map(range, positions)):
+        for offset in itertools.product(*map(range, kernel.shape[:-2])):
+            at = tuple(s * p + d * o for s, p, d, o in zip(case.strides, position, case.dilation, offset, strict=True))
+            for group in range(groups):
+                own = slice(group * features, (group + 1) * features)
+                met = x[(slice(None), *position, own)] @ kernel[(*offset, slice(None), own)].T
+                expected[(slice(None), *at, slice(group * channels, (group + 1) * channels))] += met
+    cut = tuple(slice(before, size - after) for size, (before, after) in zip(spread, pads, strict=True))
+    expected = expected[(slice(None), *cut)]
+    np.testing.assert_allclose(found, expected, atol=1e-3)
+    of_x, of_kernel = back(expected)
+    product = float((expected**2).sum())  # the map is linear in either operand
+    np.testing.assert_allclose([np.vdot(x, of_x), np.vdot(kernel, of_kernel)], product, rtol=1e-4, atol=1e-2)
+
+
+def test_output_padding_is_less_than_the_stride() -> None:
+    with pytest.raises(ValueError, match="less than the strides"):
+        correlate_transposed(jnp.ones((1, 3, 1)), jnp.ones((2, 1, 1)), strides=2, output_padding=2)
+
+
+def test_a_constant_border() -> None:
+    x, kernel = whole_numbers(1, 2, 6, 5, 2), whole_numbers(2, 3, 3, 2, 4)
+    padded = np.pad(x, ((0, 0), (1, 1), (1, 1), (0, 0)), constant_values=-1.5)
+    expected = correlate_by_loops(Case(padded, kernel, (1, 1), "valid", (1, 1)))
+    np.testing.assert_allclose(correlate(x, kernel, padding="same", fill=-1.5), expected, atol=1e-4)

@@ -68,3 +68,21 @@ def test_per_dimension_refuses_what_is_not_positive_or_of_another_length(
 ) -> None:
     with pytest.raises(ValueError, match="strides must be a positive number, or 2 of them"):
         per_dimension(value, 2, "strides")
+
+
+@pytest.mark.parametrize("numbers", [(0, 1, 1), (3, 0, 1), (3, 1, 0)])
+def test_sizes_that_make_no_window_are_refused(numbers: tuple[int, int, int]) -> None:
+    window, stride, dilation = numbers
+    with pytest.raises(ValueError, match="must be positive"):
+        output_size(9, window, stride, dilation=dilation)
+
+
+@pytest.mark.parametrize("padding", [-1, [(0, 0), (1, -1)]])
+def test_negative_padding_is_refused(padding: int | list[tuple[int, int]]) -> None:
+    with pytest.raises(ValueError, match="padding must not be negative"):
+        resolve_padding(padding, (5, 5), (3, 3), (1, 1), (1, 1))
+
+
+def test_full_and_causal_padding() -> None:
+    assert resolve_padding("full", (9, 9), (3, 5), (1, 1), (2, 1)) == ((4, 4), (4, 4))
+    assert resolve_padding("causal", (9, 9), (3, 5), (1, 1), (2, 1)) == ((4, 0), (2, 2))

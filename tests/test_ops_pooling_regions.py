@@ -6,9 +6,11 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from sklearn.cluster import KMeans
 
 from cnnjax.ops.pooling import (
     adaptive_average_pool,
+    cluster_centres,
     dynamic_region_pool,
     grid_regions,
     nearest_centre,
@@ -117,3 +119,14 @@ def test_wrong_shapes_and_kinds_are_refused() -> None:
         weighted_region_pool(x, jnp.ones((2, 4, 3)))
     with pytest.raises(ValueError, match="regions must be"):
         grid_regions((4, 4), 0)
+
+
+def test_centres_are_those_of_k_means() -> None:
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(4, 5, 5, 3)).astype(np.float32) + 3 * rng.integers(0, 3, (4, 5, 5, 1)).astype(np.float32)
+    start = x.reshape(-1, 3)[:4]
+    reference = KMeans(4, init=start, n_init=1, max_iter=100, tol=0).fit(x.reshape(-1, 3))
+    np.testing.assert_allclose(cluster_centres(x, start, 100), reference.cluster_centers_, rtol=1e-4, atol=1e-4)
+    far = np.full((1, 3), 1e3, np.float32)
+    found = cluster_centres(x, np.concatenate([start, far]), 3)
+    np.testing.assert_array_equal(found[-1], far[0])

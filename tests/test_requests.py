@@ -42,8 +42,8 @@ WRONG = {
         "config.model: unknown model 'convnt'; did you mean 'convnet'?",
     ),
     "model_field": (
-        ["--config.model.name=lenet5"],
-        "config.model: model lenet5 has no field 'width'; there are:",
+        ["--config.model.name=lenet5", "--config.model.depth=3"],
+        "config.model: model lenet5 has no field 'depth'; did you mean 'width'?",
     ),
     "arm": (["--arms=lerned"], "--arms: unknown arm 'lerned'; did you mean 'learned'?"),
     "baseline": (

@@ -67,7 +67,9 @@ def assert_ends_as(undisturbed: dict[str, Any], workdir: Path) -> None:
     assert {arm: outcome(workdir, arm) for arm in undisturbed} == undisturbed
 
 
-@pytest.mark.parametrize("instant", [in_compilation, in_a_chunk, in_a_save, in_another_arm])
+@pytest.mark.parametrize(
+    "instant", [in_compilation, in_a_chunk, in_a_save, pytest.param(in_another_arm, marks=pytest.mark.slow)]
+)
 def test_killed_run_ends_as_if_untouched(
     instant: Callable[[Path], bool], tmp_path: Path, undisturbed: dict[str, Any]
 ) -> None:
@@ -108,7 +110,9 @@ def test_signal_saves_and_leaves(instant: Callable[[Path], bool], number: signal
     assert (newest_step(workdir / FOLDER) > 0) == (instant is in_a_chunk)
 
 
-@pytest.mark.parametrize(("split", "number"), [("validation", signal.SIGINT), ("test", signal.SIGTERM)])
+@pytest.mark.parametrize(
+    ("split", "number"), [("validation", signal.SIGINT), pytest.param("test", signal.SIGTERM, marks=pytest.mark.slow)]
+)
 def test_signal_in_an_evaluation_saves_and_leaves_and_the_run_ends_as_if_untouched(
     split: str, number: signal.Signals, tmp_path: Path, undisturbed: dict[str, Any]
 ) -> None:

@@ -18,7 +18,7 @@ class Conv(nn.Module):
     Attributes:
       features: feature maps out.
       kernel_size: the window's size along every spatial dimension, one number for all or one each.
-      strides, padding, dilation, groups, border: as in `cnnjax.ops.convolution.correlate`.
+      strides, padding, dilation, groups, border, fill, exact: as in `cnnjax.ops.convolution.correlate`.
       use_bias: whether there is a bias; a norm behind the layer has its own.
       kernel_init: the kernel's starting value.
     """
@@ -30,6 +30,8 @@ class Conv(nn.Module):
     dilation: int = 1
     groups: int = 1
     border: Border = "zeros"
+    fill: float = 0.0
+    exact: bool = False
     use_bias: bool = True
     kernel_init: Initializer = INITIALISERS["lecun"]
 
@@ -47,6 +49,8 @@ class Conv(nn.Module):
             dilation=self.dilation,
             groups=self.groups,
             border=self.border,
+            fill=self.fill,
+            exact=self.exact,
         )
         if self.use_bias:
             x = x + self.param("bias", nn.initializers.zeros_init(), (self.features,))

@@ -18,6 +18,7 @@ from cnnjax.ops.pooling import (
     adaptive_max_pool,
     average_pool,
     blur_pool,
+    cluster_means,
     distance_pool,
     dynamic_region_pool,
     expected_stochastic_pool,
@@ -188,26 +189,38 @@ class SpatialPyramid(nn.Module):
 class DynamicRegionPool(nn.Module):
     """Positions pooled with those whose features are alike (Boureau 2011): other regions in each image.
 
-    The variable `centres` [regions, C] of the collection `pooling_centres` is not trained. It starts as drawn from a
-    standard normal distribution; the centres that k-means finds among features are the paper's.
+    The `centres` [regions, C] are statistics, as those of batch norm are (`batch_stats`): drawn from a standard normal
+    distribution, and moved in training towards the means of the features nearest to them (k-means by mini-batches).
+    `cnnjax.ops.pooling.cluster_centres` finds them at once among given features, as the paper does.
 
     Attributes:
       regions: how many.
       kind: the summary of a region, `average` or `max`.
+      momentum: the share of a centre that a step keeps.
+      axis_name: the devices' axis in `jax.pmap`; None for one device.
     """
 
     regions: int
     kind: Kind = "average"
+    momentum: float = 0.9
+    axis_name: str | None = None
 
     @nn.compact
     def __call__(self, x: jax.Array, *, train: bool = False) -> jax.Array:
         """[N, *spatial, C] to [N, regions, C]."""
-        del train
         shape = (self.regions, x.shape[-1])
         centres = self.variable(
-            "pooling_centres", "centres", lambda: jax.random.normal(self.make_rng("params"), shape, jnp.float32)
+            "batch_stats", "centres", lambda: jax.random.normal(self.make_rng("params"), shape, jnp.float32)
         )
-        return dynamic_region_pool(x, centres.value, self.kind)
+        pooled = dynamic_region_pool(x, centres.value, self.kind)
+        if train and not self.is_initializing():
+            sums, counts = cluster_means(jax.lax.stop_gradient(x), centres.value)
+            if self.axis_name is not None:
+                sums, counts = jax.lax.psum((sums, counts), self.axis_name)
+            met = counts[:, None] > 0
+            means = jnp.where(met, sums / jnp.maximum(counts, 1)[:, None], centres.value)
+            centres.value = self.momentum * centres.value + (1 - self.momentum) * means
+        return pooled
 
 
 class LearnedRegionPool(nn.Module):

@@ -104,8 +104,9 @@ def googlenet(
     parts = Parts(act, kind.norm if norm is None else norm, pool, padding, init, connectivity, axis_name)
     if padding == "valid":
         raise RequestError("padding 'valid' shrinks an inception module's branches; it takes same, reflect or circular")
+    responses = kind.responses and norm is None
     block = _block_with_epsilon(parts)
-    stages = [Stage("stem", choose(_STEMS, stem, "stem")(parts, block, width, kind.responses))]
+    stages = [Stage("stem", choose(_STEMS, stem, "stem")(parts, block, width, responses))]
     pools = {"stage3": CeilPool(parts, 3, 2), "stage4": CeilPool(parts, kind.last_pool, 2)}
     for stage, modules in _STAGES.items():
         layers = []

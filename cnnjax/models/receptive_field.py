@@ -148,6 +148,9 @@ def _apply(equation: core.JaxprEqn, inputs: Sequence[Fields | None]) -> Fields:
         return {a - sum(g < a for g in gone): f for a, f in first.items() if a not in gone}
     if name in _ELEMENTWISE or (name == "concatenate" and params["dimension"] not in first):
         return _combined(inputs)
+    if name == "stack":
+        place = params["axis"]
+        return {axis + (axis >= place): field for axis, field in _combined(inputs).items()}
     if name == "split" and params["axis"] not in first:
         return dict(first)
     raise NotImplementedError(f"the receptive field through {name} is not known")

@@ -5,7 +5,9 @@ import inspect
 from collections.abc import Callable
 from typing import Any
 
-from cnnjax.config import RequestError, choose, nearest
+import pydantic
+
+from cnnjax.config import ModelConfig, RequestError, choose, explain, nearest
 from cnnjax.models.alexnet import alexnet
 from cnnjax.models.all_cnn import all_cnn_c
 from cnnjax.models.convnet import convnet, convnet_mnist1d
@@ -58,6 +60,13 @@ def build(name: str, *, num_classes: int, axis_name: str | None = None, **fields
     for field in fields:
         if field not in accepted:
             raise RequestError(f"model {name} has no field {field!r}; {nearest(field, accepted or {'none'})}")
+    if not isinstance(num_classes, int) or num_classes < 1:
+        raise RequestError(f"num_classes must be a whole number of at least 1; given {num_classes!r}")
+    try:
+        checked = ModelConfig(name=name, **fields)
+    except pydantic.ValidationError as error:
+        raise RequestError(explain(error).replace("config.", f"model {name}: ", 1)) from None
+    fields = {field: getattr(checked, field) for field in fields}
     if "axis_name" in inspect.signature(make).parameters:
         fields["axis_name"] = axis_name
     return make(num_classes, **fields)

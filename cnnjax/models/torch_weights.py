@@ -58,11 +58,13 @@ def load_torch(path: str | Path, name: str, **fields: Any) -> dict[str, Any]:
     family = choose(FAMILIES, name, "network with published weights")
     try:
         tensors = load_file(path)
+    except OSError as error:
+        raise RequestError(f"{path}: {error.strerror or error}; name a .safetensors file") from None
     except safetensors.SafetensorError as error:
         raise RequestError(f"{path}: no safetensors file ({error}); save a state dict with safetensors.torch") from None
     classifier = f"{family.classifier}.weight"
-    if classifier not in tensors:
-        raise RequestError(f"{path} does not fit {name}: missing {classifier}")
+    if classifier not in tensors or tensors[classifier].ndim != 2:
+        raise RequestError(f"{path} does not fit {name}: missing {classifier} [classes, features]")
     model = build(name, num_classes=len(tensors[classifier]), **fields)
     image = jax.ShapeDtypeStruct((1, 224, 224, 3), jnp.float32)
     wanted = traverse_util.flatten_dict(jax.eval_shape(model.init, jax.random.key(0), image), sep="/")
@@ -78,7 +80,9 @@ def load_torch(path: str | Path, name: str, **fields: Any) -> dict[str, Any]:
     if problems:
         more = f"; and {len(problems) - 3} more" if len(problems) > 3 else ""
         raise RequestError(f"{path} does not fit {name}: {'; '.join(problems[:3])}{more}")
-    return traverse_util.unflatten_dict({place: jnp.asarray(array) for place, array in found.items()}, sep="/")
+    return traverse_util.unflatten_dict(
+        {place: jnp.asarray(array, jnp.float32) for place, array in found.items()}, sep="/"
+    )
 
 
 def torch_name(place: str, family: Family) -> str:
@@ -105,12 +109,10 @@ _LEAVES = {
 
 def _arrange(tensor: np.ndarray, positions: int) -> np.ndarray:
     """torch's [F, C, *window] as [*window, C, F], and [F, C * positions] as [positions * C, F]."""
-    if tensor.ndim == 1:
-        return tensor
-    if tensor.ndim == 2:
+    if tensor.ndim == 2 and tensor.shape[1] % positions == 0:
         grid = tensor.reshape(len(tensor), -1, positions)
         return grid.transpose(2, 1, 0).reshape(-1, len(tensor))
-    return np.moveaxis(tensor, (0, 1), (-1, -2))
+    return np.moveaxis(tensor, (0, 1), (-1, -2)) if tensor.ndim > 2 else tensor
 
 
 def _before(number: str) -> int:

@@ -28,6 +28,7 @@ def correlate(
     dilation: int | Sequence[int] = 1,
     groups: int = 1,
     border: Border = "zeros",
+    fill: float = 0.0,
     exact: bool = False,
     lowering: Lowering | None = None,
 ) -> jax.Array:
@@ -41,7 +42,8 @@ def correlate(
       dilation: between two elements of the kernel.
       groups: equal parts into which channels and features are split, each feature seeing the channels of its own part
         alone; C of them make it depthwise.
-      border: what the padding is filled with; see `cnnjax.ops.borders.extend`.
+      border: where the padding comes from; see `cnnjax.ops.borders.extend`.
+      fill: a constant in the place of the zeros of that border.
       exact: whether the windows must fit without a rest.
       lowering: how to compute it; chosen for the backend and the shapes when None.
 
@@ -67,6 +69,8 @@ def correlate(
         output_size(size, k, stride, pad, d, exact=exact)
     if border != "zeros":
         x, pads = extend(x, pads, border), ((0, 0),) * dimensions
+    elif fill:
+        x, pads = jnp.pad(x, ((0, 0), *pads, (0, 0)), constant_values=fill), ((0, 0),) * dimensions
     lowering = lowering or choose_lowering(kernel.shape[-2], strides[0], groups)
     if groups == 1 or lowering == "xla":
         return bind_correlate(x, kernel, strides, pads, dilation, groups, lowering)
@@ -83,6 +87,7 @@ def convolve(
     dilation: int | Sequence[int] = 1,
     groups: int = 1,
     border: Border = "zeros",
+    fill: float = 0.0,
     exact: bool = False,
     lowering: Lowering | None = None,
 ) -> jax.Array:
@@ -99,6 +104,7 @@ def convolve(
         dilation=dilation,
         groups=groups,
         border=border,
+        fill=fill,
         exact=exact,
         lowering=lowering,
     )
@@ -138,6 +144,10 @@ def correlate_transposed(
     strides = per_dimension(strides, dimensions, "strides")
     dilation = per_dimension(dilation, dimensions, "dilation")
     more = (output_padding,) * dimensions if isinstance(output_padding, int) else tuple(output_padding)
+    if len(more) != dimensions or not all(0 <= extra < stride for extra, stride in zip(more, strides, strict=True)):
+        raise ValueError(
+            f"output_padding must be at least 0 and less than the strides {strides}; given {output_padding}"
+        )
     upsampled = [s * p for s, p in zip(strides, x.shape[1:-1], strict=True)]
     pads = resolve_padding(padding, upsampled, kernel.shape[:-2], strides, dilation)
     spatial = tuple(
@@ -156,7 +166,7 @@ def correlate_transposed(
 
 
 def choose_lowering(channels: int, first_stride: int, groups: int = 1) -> Lowering:
-    """The fastest form here, by measurement (`experiments/benchmark.py`), for a kernel of that many channels.
+    """The fastest form here, by measurement (`experiments/lowerings.py`), for a kernel of that many channels.
 
     On a CPU a product of patches where channels are few, such as those of images, or rows are skipped, and of rows
     elsewhere; XLA's convolution on any other backend, and for many groups.

@@ -36,6 +36,8 @@ def output_size(
     Raises:
       ValueError: if the window does not fit once, or some elements are left over and `exact` is asked for.
     """
+    if min(window, stride, dilation) < 1:
+        raise ValueError(f"window {window}, stride {stride} and dilation {dilation} must be positive")
     extent = dilation * (window - 1) + 1
     room = size + sum(pad) - extent
     if room < 0:
@@ -72,15 +74,16 @@ def resolve_padding(
     if padding == "full":
         return tuple((extent - 1, extent - 1) for extent in extents)
     if padding in ("same", "causal"):
-        pairs = []
+        same = []
         for size, extent, s in zip(sizes, extents, strides, strict=True):
             total = max((-(-size // s) - 1) * s + extent - size, 0)
-            pairs.append((total // 2, total - total // 2))
-        return ((extents[0] - 1, 0), *pairs[1:]) if padding == "causal" else tuple(pairs)
-    if isinstance(padding, int):
-        return ((padding, padding),) * len(sizes)
-    if isinstance(padding, str) or len(padding) != len(sizes):
+            same.append((total // 2, total - total // 2))
+        return ((extents[0] - 1, 0), *same[1:]) if padding == "causal" else tuple(same)
+    pairs = [(padding, padding)] * len(sizes) if isinstance(padding, int) else padding
+    if isinstance(pairs, str) or len(pairs) != len(sizes):
         raise ValueError(
             f"padding must be valid, same, full, causal, a number or {len(sizes)} pairs; given {padding!r}"
         )
-    return tuple((int(before), int(after)) for before, after in padding)
+    if min(map(min, pairs), default=0) < 0:
+        raise ValueError(f"padding must not be negative; given {padding!r}")
+    return tuple((int(before), int(after)) for before, after in pairs)

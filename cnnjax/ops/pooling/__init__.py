@@ -11,7 +11,14 @@ from cnnjax.ops.pooling.adaptive import (
 from cnnjax.ops.pooling.averages import average_pool, l2_pool, lp_norm_pool, lp_pool
 from cnnjax.ops.pooling.blur import binomial_kernel, blur_pool, max_blur_pool
 from cnnjax.ops.pooling.extremes import max_pool
-from cnnjax.ops.pooling.regions import dynamic_region_pool, grid_regions, nearest_centre, weighted_region_pool
+from cnnjax.ops.pooling.regions import (
+    cluster_centres,
+    cluster_means,
+    dynamic_region_pool,
+    grid_regions,
+    nearest_centre,
+    weighted_region_pool,
+)
 from cnnjax.ops.pooling.stochastic import expected_stochastic_pool, stochastic_pool
 from cnnjax.ops.pooling.subsampling import subsample
 from cnnjax.ops.pooling.weighted import distance_pool, gaussian_pool
@@ -23,6 +30,8 @@ __all__ = [
     "average_pool",
     "binomial_kernel",
     "blur_pool",
+    "cluster_centres",
+    "cluster_means",
     "distance_pool",
     "dynamic_region_pool",
     "expected_stochastic_pool",

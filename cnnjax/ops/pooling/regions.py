@@ -28,6 +28,40 @@ def nearest_centre(x: jax.Array, centres: jax.Array) -> jax.Array:
     return jnp.argmin(jnp.sum(centres**2, axis=1) - 2 * products, axis=-1)
 
 
+def cluster_means(x: jax.Array, centres: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """The sum of the features nearest to each centre, and how many they are: a step of k-means is their quotient.
+
+    Args:
+      x: [N, *spatial, C].
+      centres: [K, C].
+
+    Returns:
+      Sums [K, C], and counts [K] in the dtype of x.
+    """
+    features = x.reshape(-1, x.shape[-1])
+    member = jax.nn.one_hot(nearest_centre(features, centres), len(centres), dtype=x.dtype)
+    return jnp.einsum("pk,pc->kc", member, features, precision="highest"), member.sum(0)
+
+
+def cluster_centres(x: jax.Array, centres: jax.Array, steps: int = 20) -> jax.Array:
+    """k-means (Lloyd 1982): the centres that so many steps among the features of all positions lead to.
+
+    Args:
+      x: [N, *spatial, C].
+      centres: where to start [K, C], such as the features of K different positions.
+      steps: each moves every centre to the mean of what is nearest to it; one that nothing is nearest to stays.
+
+    Returns:
+      [K, C].
+    """
+
+    def step(_: int, centres: jax.Array) -> jax.Array:
+        sums, counts = cluster_means(x, centres)
+        return jnp.where(counts[:, None] > 0, sums / jnp.maximum(counts, 1)[:, None], centres)
+
+    return jax.lax.fori_loop(0, steps, step, centres)
+
+
 def dynamic_region_pool(x: jax.Array, centres: jax.Array, kind: Kind = "average") -> jax.Array:
     """Positions pooled with those whose features are alike, wherever they lie (Boureau 2011, Ask the Locals).
 
