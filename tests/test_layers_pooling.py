@@ -141,7 +141,7 @@ def test_summaries_of_regions_by_hand() -> None:
     np.testing.assert_array_equal(on(REGION_POOLS["pyramid"](kind="max"), x), [[9, 9, 7, 9, 7]])
 
 
-def test_centres_are_drawn_from_the_key_and_not_trained() -> None:
+def test_centres_are_drawn_from_the_key() -> None:
     layer = REGION_POOLS["dynamic"](regions=2)
     x = np.array([0, 4, 4, 1], np.float32).reshape(1, 4, 1)
     one, same, other = (layer.init(jax.random.key(seed), x) for seed in (0, 0, 1))
@@ -149,7 +149,7 @@ def test_centres_are_drawn_from_the_key_and_not_trained() -> None:
     np.testing.assert_array_equal(one["batch_stats"]["centres"], same["batch_stats"]["centres"])
     assert (one["batch_stats"]["centres"] != other["batch_stats"]["centres"]).all()
     chosen = {"batch_stats": {"centres": jnp.array([[0.0], [5.0]])}}
-    np.testing.assert_array_equal(layer.apply(chosen, x, train=True).ravel(), [0.5, 4])
+    np.testing.assert_array_equal(layer.apply(chosen, x).ravel(), [0.5, 4])
 
 
 def test_learned_regions_start_near_the_quadrants_and_can_all_grow() -> None:

@@ -112,7 +112,12 @@ def test_every_network_has_a_pinned_number_of_parameters() -> None:
     assert set(PINNED) == set(NETWORKS)
 
 
-@pytest.mark.parametrize("name", sorted(NETWORKS))
+DEEP_PLAIN = ("plain50", "plain101", "plain152", "plain200", "plain110")
+
+
+@pytest.mark.parametrize(
+    "name", [pytest.param(n, marks=pytest.mark.slow) if n in DEEP_PLAIN else n for n in sorted(NETWORKS)]
+)
 def test_parameters_and_multiply_adds(name: str) -> None:
     check(name, PINNED[name])
 

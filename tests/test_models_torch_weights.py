@@ -61,6 +61,7 @@ def test_logits_are_those_of_torchvision(name: str, tmp_path: Path) -> None:
     np.testing.assert_allclose(jax.jit(model.apply)(variables, IMAGE)[0], LOGITS[name], rtol=1e-4, atol=1e-4)
 
 
+@pytest.mark.slow
 def test_every_published_network_has_a_name_for_every_tensor() -> None:
     image = jax.ShapeDtypeStruct((1, 224, 224, 3), jnp.float32)
     for name, family in FAMILIES.items():

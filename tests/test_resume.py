@@ -110,9 +110,8 @@ def test_signal_saves_and_leaves(instant: Callable[[Path], bool], number: signal
     assert (newest_step(workdir / FOLDER) > 0) == (instant is in_a_chunk)
 
 
-@pytest.mark.parametrize(
-    ("split", "number"), [("validation", signal.SIGINT), pytest.param("test", signal.SIGTERM, marks=pytest.mark.slow)]
-)
+@pytest.mark.slow
+@pytest.mark.parametrize(("split", "number"), [("validation", signal.SIGINT), ("test", signal.SIGTERM)])
 def test_signal_in_an_evaluation_saves_and_leaves_and_the_run_ends_as_if_untouched(
     split: str, number: signal.Signals, tmp_path: Path, undisturbed: dict[str, Any]
 ) -> None:
@@ -141,6 +140,7 @@ def test_finished_study_trains_nothing(tmp_path: Path) -> None:
     assert {path: path.stat().st_mtime_ns for path in workdir.rglob("*")} == before
 
 
+@pytest.mark.slow
 def test_broken_newest_checkpoint_is_named_and_the_one_before_serves(
     tmp_path: Path, undisturbed: dict[str, Any]
 ) -> None:
