@@ -6,6 +6,8 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
+from cnnjax.ops.keys import fold_in_each
+
 
 def augment(images: jax.Array, key: jax.Array, places: jax.Array, names: Sequence[str], max_shift: int) -> jax.Array:
     """Each example changed at random, in the order of `names`.
@@ -20,7 +22,7 @@ def augment(images: jax.Array, key: jax.Array, places: jax.Array, names: Sequenc
     Returns:
       The shape and dtype of `images`.
     """
-    keys = jax.vmap(lambda place: jax.random.fold_in(key, place))(places)
+    keys = fold_in_each(key, places)
     for number, name in enumerate(names):
         own = jax.vmap(lambda k, number=number: jax.random.fold_in(k, number))(keys)
         images = jax.vmap(lambda image, k, name=name: AUGMENTATIONS[name](image, k, max_shift))(images, own)

@@ -4,6 +4,8 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
+from cnnjax.ops.keys import example_keys
+
 
 class Dropout(nn.Module):
     """Sets each element to 0 with probability `rate`, and scales the rest by 1 / (1 - rate) (Srivastava 2014).
@@ -24,8 +26,6 @@ class Dropout(nn.Module):
         """[N, ...] to the same shape; the identity when not training."""
         if not train or self.rate == 0:
             return x
-        first = 0 if self.axis_name is None else jax.lax.axis_index(self.axis_name) * x.shape[0]
-        key = self.make_rng("dropout")
-        keys = jax.vmap(lambda place: jax.random.fold_in(key, place))(first + jnp.arange(x.shape[0]))
+        keys = example_keys(self.make_rng("dropout"), x.shape[0], self.axis_name)
         keep = jax.vmap(lambda k: jax.random.bernoulli(k, 1 - self.rate, x.shape[1:]))(keys)
         return jnp.where(keep, x / (1 - self.rate), 0)

@@ -12,6 +12,7 @@ from flax import linen as nn
 from cnnjax.layers.activations import NEVER_FALLING
 from cnnjax.ops.borders import Border, extend
 from cnnjax.ops.geometry import Padding
+from cnnjax.ops.keys import example_keys
 from cnnjax.ops.pooling import (
     Kind,
     adaptive_average_pool,
@@ -129,9 +130,7 @@ class StochasticPool(nn.Module):
         x, padding = _bordered(x, self.window, self.strides, self.padding, self.border)
         if not train:
             return expected_stochastic_pool(x, self.window, strides=self.strides, padding=padding)
-        first = 0 if self.axis_name is None else jax.lax.axis_index(self.axis_name) * x.shape[0]
-        key = self.make_rng("dropout")
-        keys = jax.vmap(lambda place: jax.random.fold_in(key, place))(first + jnp.arange(x.shape[0]))
+        keys = example_keys(self.make_rng("dropout"), x.shape[0], self.axis_name)
         return stochastic_pool(x, keys, self.window, strides=self.strides, padding=padding)
 
 
