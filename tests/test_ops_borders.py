@@ -1,11 +1,17 @@
-"""Extended grids against NumPy's own padding, under JAX's transformations."""
+"""Extended grids against NumPy's own padding, under JAX's transformations, and correlations past the border."""
+
+import itertools
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from hypothesis import assume, given, settings
+from hypothesis import strategies as st
 
 from cnnjax.ops.borders import extend, extend_p
+from cnnjax.ops.convolution import correlate
+from tests.test_ops_convolution import Case, cases, correlate_by_loops, pads_of
 
 MODES = {"zeros": "constant", "reflect": "reflect", "circular": "wrap"}
 
@@ -52,3 +58,39 @@ def test_wrong_borders_are_refused() -> None:
         extend(jnp.ones((1, 4, 2)), ((1, 1),), "mirror")  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="not enough elements to reflect"):
         extend(jnp.ones((1, 2, 2)), ((2, 0),), "reflect")
+
+
+@settings(deadline=None, max_examples=8, derandomize=True)
+@given(cases(), st.sampled_from(["reflect", "circular", "causal"]))
+def test_gradients_reach_what_lies_past_the_border(case: Case, border: str) -> None:
+    pads = pads_of(case)
+    if border == "causal":
+        time = case.dilation[0] * (case.kernel.shape[0] - 1)
+        pads = [(time, 0), *pads_of(case._replace(padding="same"))[1:]]
+    sizes = case.x.shape[1:-1]
+    assume(border == "causal" or all(max(pair) < size for pair, size in zip(pads, sizes, strict=True)))
+    around = ((0, 0), *pads, (0, 0))
+    mode = {"reflect": "reflect", "circular": "wrap", "causal": "constant"}[border]
+    padded = np.pad(case.x, around, mode=mode)  # type: ignore[call-overload]
+    expected = correlate_by_loops(case._replace(x=padded, padding="valid"))
+    weights = whole_numbers(5, *expected.shape)
+    of_padded, of_kernel = np.zeros_like(padded), np.zeros_like(case.kernel)
+    for i, m in itertools.product(np.ndindex(expected.shape[1:-1]), np.ndindex(case.kernel.shape[:-2])):
+        at = (slice(None), *(s * p + d * q for s, p, d, q in zip(case.strides, i, case.dilation, m, strict=True)))
+        of_padded[at] += weights[(slice(None), *i)] @ case.kernel[m].T
+        of_kernel[m] += padded[at].T @ weights[(slice(None), *i)]
+    # Each padded element is one of x, but for zeros: number 0 there.
+    numbers = np.pad(np.arange(1, case.x.size + 1).reshape(case.x.shape), around, mode=mode)  # type: ignore[call-overload]
+    of_x = np.bincount(numbers.ravel(), of_padded.ravel(), case.x.size + 1)[1:].reshape(case.x.shape)
+    own = {"padding": "causal"} if border == "causal" else {"padding": pads, "border": border}
+
+    @jax.jit
+    def run(x: jax.Array, kernel: jax.Array) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
+        options = {"strides": case.strides, "dilation": case.dilation, **own}
+        value, back = jax.vjp(lambda x, kernel: correlate(x, kernel, **options), x, kernel)
+        return value, back(weights)
+
+    value, (found_x, found_kernel) = run(case.x, case.kernel)
+    np.testing.assert_allclose(value, expected, atol=1e-4)
+    np.testing.assert_allclose(found_x, of_x, atol=1e-4)
+    np.testing.assert_allclose(found_kernel, of_kernel, atol=1e-4)

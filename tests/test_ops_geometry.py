@@ -1,11 +1,12 @@
 """Output sizes and borders, against counting and against XLA's own rule."""
 
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from jax import lax
 
-from cnnjax.ops.geometry import output_size, per_dimension, resolve_padding
+from cnnjax.ops.geometry import output_size, per_dimension, place_windows, resolve_padding
 
 SMALL = st.integers(1, 5)
 
@@ -86,3 +87,25 @@ def test_negative_padding_is_refused(padding: int | list[tuple[int, int]]) -> No
 def test_full_and_causal_padding() -> None:
     assert resolve_padding("full", (9, 9), (3, 5), (1, 1), (2, 1)) == ((4, 4), (4, 4))
     assert resolve_padding("causal", (9, 9), (3, 5), (1, 1), (2, 1)) == ((4, 0), (2, 2))
+
+
+def test_sites_of_a_padded_and_dilated_window() -> None:
+    windows = place_windows((4,), (2,), strides=2, padding=1, dilation=2)
+    site, inside = windows.sites()
+    assert windows.positions == (2,)
+    np.testing.assert_array_equal(inside, [[False, True], [True, True]])
+    np.testing.assert_array_equal(site[inside], [1, 1, 3])
+
+
+def test_windows_in_numbers_for_each_dimension() -> None:
+    windows = place_windows((9, 8), 3, strides=(2, 1), padding="same")
+    assert (windows.spatial, windows.window, windows.strides, windows.dilation) == ((9, 8), (3, 3), (2, 1), (1, 1))
+    assert (windows.padding, windows.positions, windows.are_padded) == (((1, 1), (1, 1)), (5, 8), True)
+    assert not place_windows((9,), 3).are_padded
+
+
+def test_windows_that_leave_a_rest_are_refused_where_exactness_is_asked_for() -> None:
+    assert place_windows((9, 8), 3, strides=2).positions == (4, 3)
+    with pytest.raises(ValueError, match=r"\(8 - 3 \+ 0 \+ 0\) / 2 \+ 1 = 3.5 positions are no whole number"):
+        place_windows((9, 8), 3, strides=2, exact=True)
+    assert place_windows((9, 7), 3, strides=2, exact=True).positions == (4, 3)

@@ -1,5 +1,7 @@
 """Blur pooling against SciPy's filters, and what it buys under a shift."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -9,6 +11,7 @@ from hypothesis import strategies as st
 from scipy import ndimage
 
 from cnnjax.ops.pooling import binomial_kernel, blur_pool, max_blur_pool, max_pool
+from tests.pooling_cases import Case, cases, output_shape, positions, pulled_back
 
 PASCAL = {1: [1], 2: [1, 1], 3: [1, 2, 1], 4: [1, 3, 3, 1], 5: [1, 4, 6, 4, 1]}
 
@@ -94,3 +97,37 @@ def test_wrong_kernels_and_borders_are_refused() -> None:
         binomial_kernel(0)
     with pytest.raises(ValueError, match="reflect"):
         blur_pool(jnp.ones((1, 2, 1)), 5, strides=1)
+
+
+def blurred_maxima(dense: np.ndarray, blur: int, strides: tuple[int, ...]) -> np.ndarray:
+    """The maxima blurred with their mirror image past the border, and those at the strides."""
+    for axis, stride in enumerate(strides, start=1):
+        size = min(blur, 2 * dense.shape[axis] - 1)
+        kernel = np.array(PASCAL[size]) / 2 ** (size - 1)
+        dense = ndimage.correlate1d(dense, kernel, axis, mode="mirror", origin=-1 if size % 2 == 0 else 0)
+        dense = np.take(dense, range(0, dense.shape[axis], stride), axis)
+    return dense
+
+
+@settings(deadline=None, max_examples=10, derandomize=True)
+@given(cases(), st.integers(1, 5))
+def test_max_blur_and_its_gradient_are_those_of_loops(case: Case, blur: int) -> None:
+    every = case._replace(strides=(1,) * len(case.window))
+    dense = np.zeros(output_shape(every), np.float64)
+    for at, inside, _ in positions(every):
+        dense[at] = case.x[inside].max(case.axes)
+    expected = blurred_maxima(dense, blur, case.strides)
+    cotangent = np.random.default_rng(0).normal(size=expected.shape).astype(np.float32)
+    basis = np.eye(dense[0].size).reshape(-1, *dense.shape[1:])
+    matrix = blurred_maxima(basis, blur, case.strides).reshape(len(basis), -1)
+    of_dense = (cotangent.reshape(len(dense), -1) @ matrix.T).reshape(dense.shape)
+    of_x = np.zeros(case.x.shape)
+    for at, inside, _ in positions(every):
+        greatest = case.x[inside] == case.x[inside].max(case.axes, keepdims=True)
+        share = np.expand_dims(of_dense[at], case.axes) / greatest.sum(case.axes, keepdims=True)
+        of_x[inside] += np.where(greatest, share, 0)
+    ((value, gradient),) = pulled_back(
+        case, [functools.partial(max_blur_pool, window=case.window, blur=blur)], cotangent
+    )
+    np.testing.assert_allclose(value, expected, rtol=1e-5, atol=1e-5)
+    np.testing.assert_allclose(gradient, of_x, rtol=1e-4, atol=1e-5)

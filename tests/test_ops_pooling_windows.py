@@ -23,7 +23,7 @@ from cnnjax.ops.pooling import (
     stochastic_pool,
     subsample,
 )
-from cnnjax.ops.pooling.windows import covered_weight, relative_views, resolve_windows, window_views
+from cnnjax.ops.pooling.windows import covered_weight, pooling_windows, relative_views, window_views
 from tests.pooling_cases import Case, cases, output_shape, positions
 
 KEYS = jax.random.split(jax.random.key(0), 1)
@@ -46,7 +46,7 @@ POOLS: dict[str, Callable[..., jax.Array]] = {
 @settings(deadline=None, max_examples=12, derandomize=True)
 @given(cases())
 def test_padded_views_and_covered_weight_are_those_of_each_position(case: Case) -> None:
-    windows = resolve_windows(case.x, case.window, case.strides, case.padding)
+    windows = pooling_windows(case.x, case.window, case.strides, case.padding, exact=False)
     magnitudes = -case.x
     weights = [np.arange(1.0, k + 1) for k in case.window]
     whole = functools.reduce(np.multiply.outer, weights)
@@ -106,8 +106,8 @@ def test_gradients_are_lowered_without_a_scatter_or_a_window_reduction(name: str
         (3, {"padding": 3}, "nothing but padding"),
         ((3, 1), {"padding": [(1, 1), (0, 1)]}, "nothing but padding"),
         (5, {"padding": "valid"}, "does not fit"),
-        (0, {"padding": "valid"}, "the pooling window must be"),
-        ((2, 2, 2), {"padding": "valid"}, "the pooling window must be"),
+        (0, {"padding": "valid"}, "the window must be"),
+        ((2, 2, 2), {"padding": "valid"}, "the window must be"),
         (2, {"strides": 0}, "(strides|window) must be"),
         (2, {"padding": "circular"}, "valid, same"),
     ],
@@ -117,3 +117,13 @@ def test_wrong_windows_are_refused(
 ) -> None:
     with pytest.raises(ValueError, match=says):
         jax.eval_shape(lambda x: POOLS[name](x, window, **options), jax.ShapeDtypeStruct((1, 4, 4, 1), jnp.float32))
+
+
+@pytest.mark.parametrize("name", POOLS)
+def test_windows_that_leave_a_rest_are_refused_where_exactness_is_asked_for(name: str) -> None:
+    pool = functools.partial(POOLS[name], window=2, strides=2, padding="valid")
+    uneven, even = (jax.ShapeDtypeStruct((1, size, 4, 1), jnp.float32) for size in (5, 6))
+    assert jax.eval_shape(pool, uneven).shape == (1, 2, 2, 1)
+    assert jax.eval_shape(functools.partial(pool, exact=True), even).shape == (1, 3, 2, 1)
+    with pytest.raises(ValueError, match=r"\(5 - 2 \+ 0 \+ 0\) / 2 \+ 1 = 2.5 positions are no whole"):
+        jax.eval_shape(functools.partial(pool, exact=True), uneven)

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 
 from cnnjax.ops.borders import Border, extend
 from cnnjax.ops.correlation import Lowering, bind_correlate
-from cnnjax.ops.geometry import Padding, output_size, per_dimension, resolve_padding
+from cnnjax.ops.geometry import Padding, per_dimension, place_windows, resolve_padding
 
 # On a CPU, patches of inputs with more channels than this cost more memory traffic than rows.
 _MOST_PATCH_CHANNELS = 4
@@ -61,12 +61,10 @@ def correlate(
         raise ValueError(f"{groups} groups must divide {x.shape[-1]} channels and {kernel.shape[-1]} features")
     if x.shape[-1] != kernel.shape[-2] * groups:
         raise ValueError(f"input has {x.shape[-1]} channels, the kernel {kernel.shape[-2]} in {groups} groups")
-    strides = per_dimension(strides, dimensions, "strides")
-    dilation = per_dimension(dilation, dimensions, "dilation")
-    window = kernel.shape[:-2]
-    pads = resolve_padding(padding, x.shape[1:-1], window, strides, dilation)
-    for size, k, stride, pad, d in zip(x.shape[1:-1], window, strides, pads, dilation, strict=True):
-        output_size(size, k, stride, pad, d, exact=exact)
+    windows = place_windows(
+        x.shape[1:-1], kernel.shape[:-2], strides=strides, padding=padding, dilation=dilation, exact=exact
+    )
+    strides, pads, dilation = windows.strides, windows.padding, windows.dilation
     if border != "zeros":
         x, pads = extend(x, pads, border), ((0, 0),) * dimensions
     elif fill:

@@ -1,6 +1,9 @@
 """Windows that slide over a grid: output sizes and borders, the same for convolution and pooling."""
 
+import dataclasses
 from collections.abc import Sequence
+
+import numpy as np
 
 Padding = str | int | Sequence[tuple[int, int]]
 
@@ -87,3 +90,75 @@ def resolve_padding(
     if min(map(min, pairs), default=0) < 0:
         raise ValueError(f"padding must not be negative; given {padding!r}")
     return tuple((int(before), int(after)) for before, after in pairs)
+
+
+@dataclasses.dataclass(frozen=True)
+class Windows:
+    """Where the windows of a convolution or pooling lie on a grid, in numbers for each spatial dimension.
+
+    Attributes:
+      spatial: the grid's sizes.
+      window: the window's.
+      strides: between two positions.
+      padding: elements added before and after.
+      dilation: between two elements of the window.
+      positions: how many the window takes.
+    """
+
+    spatial: tuple[int, ...]
+    window: tuple[int, ...]
+    strides: tuple[int, ...]
+    padding: tuple[tuple[int, int], ...]
+    dilation: tuple[int, ...]
+    positions: tuple[int, ...]
+
+    @property
+    def are_padded(self) -> bool:
+        """Whether any padding is added."""
+        return any(map(any, self.padding))
+
+    def sites(self) -> tuple[np.ndarray, np.ndarray]:
+        """Which element of the grid each element of the window meets at each position.
+
+        Returns:
+          The element's number on the flattened grid, and whether there is one rather than padding: integers and
+          booleans [prod(positions), prod(window)].
+        """
+        dimensions = len(self.spatial)
+        columns = (dimensions, 1, 1)
+        position = np.indices(self.positions).reshape(dimensions, -1, 1)
+        offset = np.indices(self.window).reshape(dimensions, 1, -1)
+        before = np.reshape([pad[0] for pad in self.padding], columns)
+        site = np.reshape(self.strides, columns) * position + np.reshape(self.dilation, columns) * offset - before
+        inside = np.all((site >= 0) & (site < np.reshape(self.spatial, columns)), axis=0)
+        return np.ravel_multi_index(tuple(site), self.spatial, mode="clip"), inside
+
+
+def place_windows(
+    spatial: Sequence[int],
+    window: int | Sequence[int],
+    *,
+    strides: int | Sequence[int] = 1,
+    padding: Padding = "valid",
+    dilation: int | Sequence[int] = 1,
+    exact: bool = False,
+) -> Windows:
+    """The windows of these settings on a grid, in numbers.
+
+    Args:
+      spatial: the grid's sizes.
+      window: one size for all dimensions or one each, as are `strides` and `dilation`.
+      padding: see `resolve_padding`.
+      exact: whether the windows must fit without a rest.
+
+    Raises:
+      ValueError: if the settings are not positive or not of as many dimensions as the grid, the window does not fit
+        once, or not exactly where that is asked for.
+    """
+    sizes = per_dimension(window, len(spatial), "the window")
+    strides = per_dimension(strides, len(spatial), "strides")
+    dilation = per_dimension(dilation, len(spatial), "dilation")
+    pads = resolve_padding(padding, spatial, sizes, strides, dilation)
+    along = zip(spatial, sizes, strides, pads, dilation, strict=True)
+    positions = tuple(output_size(*settings, exact=exact) for settings in along)
+    return Windows(tuple(spatial), sizes, strides, pads, dilation, positions)

@@ -9,8 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from cnnjax.ops.geometry import Padding
-from cnnjax.ops.toeplitz import Windows, place_windows
+from cnnjax.ops.geometry import Padding, Windows, place_windows
 
 
 def kernel_gradient(

@@ -5,9 +5,9 @@ from collections.abc import Sequence
 import jax
 import jax.numpy as jnp
 
-from cnnjax.ops.geometry import Padding
+from cnnjax.ops.geometry import Padding, place_windows
 from cnnjax.ops.patches import extract_patches
-from cnnjax.ops.toeplitz import place_windows, toeplitz_matrix
+from cnnjax.ops.toeplitz import toeplitz_matrix
 
 
 def correlate_unshared(

@@ -1,6 +1,5 @@
 """Cross-correlation as an explicit matrix: sparse, and Toeplitz in blocks, for its weights are shared."""
 
-import dataclasses
 from collections.abc import Sequence
 
 import jax
@@ -8,57 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.experimental.sparse import BCOO
 
-from cnnjax.ops.geometry import Padding, output_size, per_dimension, resolve_padding
-
-
-@dataclasses.dataclass(frozen=True)
-class Windows:
-    """Where the windows of a correlation lie on a grid, in numbers for each spatial dimension."""
-
-    spatial: tuple[int, ...]
-    window: tuple[int, ...]
-    strides: tuple[int, ...]
-    padding: tuple[tuple[int, int], ...]
-    dilation: tuple[int, ...]
-    positions: tuple[int, ...]
-
-    def sites(self) -> tuple[np.ndarray, np.ndarray]:
-        """Which element of the grid each element of the window meets at each position.
-
-        Returns:
-          The element's number on the flattened grid, and whether there is one rather than padding: integers and
-          booleans [prod(positions), prod(window)].
-        """
-        dimensions = len(self.spatial)
-        columns = (dimensions, 1, 1)
-        position = np.indices(self.positions).reshape(dimensions, -1, 1)
-        offset = np.indices(self.window).reshape(dimensions, 1, -1)
-        before = np.reshape([pad[0] for pad in self.padding], columns)
-        site = np.reshape(self.strides, columns) * position + np.reshape(self.dilation, columns) * offset - before
-        inside = np.all((site >= 0) & (site < np.reshape(self.spatial, columns)), axis=0)
-        return np.ravel_multi_index(tuple(site), self.spatial, mode="clip"), inside
-
-
-def place_windows(
-    spatial: Sequence[int],
-    window: Sequence[int],
-    *,
-    strides: int | Sequence[int] = 1,
-    padding: Padding = "valid",
-    dilation: int | Sequence[int] = 1,
-) -> Windows:
-    """The windows of `cnnjax.ops.convolution.correlate` with these settings.
-
-    Raises:
-      ValueError: if the settings are not of as many dimensions as the grid, or the window does not fit once.
-    """
-    if len(window) != len(spatial):
-        raise ValueError(f"a grid {tuple(spatial)} needs a window of as many dimensions; given {tuple(window)}")
-    strides = per_dimension(strides, len(spatial), "strides")
-    dilation = per_dimension(dilation, len(spatial), "dilation")
-    pads = resolve_padding(padding, spatial, window, strides, dilation)
-    positions = tuple(map(output_size, spatial, window, strides, pads, dilation))
-    return Windows(tuple(spatial), tuple(window), strides, pads, dilation, positions)
+from cnnjax.ops.geometry import Padding, place_windows
 
 
 def toeplitz_matrix(

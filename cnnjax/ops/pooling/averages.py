@@ -7,15 +7,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from cnnjax.ops.geometry import Padding
+from cnnjax.ops.geometry import Padding, Windows
 from cnnjax.ops.pooling.windows import (
-    Windows,
     combine_windows,
     covered_weight,
     over,
     pad_with,
+    pooling_windows,
     relative_views,
-    resolve_windows,
 )
 
 
@@ -25,10 +24,11 @@ def average_pool(
     *,
     strides: int | Sequence[int] | None = None,
     padding: Padding = "valid",
+    exact: bool = False,
 ) -> jax.Array:
     """The mean of each window over the elements that are not padding. Arguments and shapes as in `max_pool`."""
-    windows = resolve_windows(x, window, strides, padding)
-    total = combine_windows(pad_with(x, windows.pads, 0), windows.sizes, windows.strides, jnp.add)
+    windows = pooling_windows(x, window, strides, padding, exact)
+    total = combine_windows(pad_with(x, windows.padding, 0), windows.window, windows.strides, jnp.add)
     return over(total, _counts(x, windows))
 
 
@@ -39,6 +39,7 @@ def lp_pool(
     *,
     strides: int | Sequence[int] | None = None,
     padding: Padding = "valid",
+    exact: bool = False,
 ) -> jax.Array:
     """(mean of |x|^p)^(1/p) over the elements of each window that are not padding, p being the `order`.
 
@@ -53,7 +54,7 @@ def lp_pool(
     Raises:
       ValueError: for another order.
     """
-    windows = resolve_windows(x, window, strides, padding)
+    windows = pooling_windows(x, window, strides, padding, exact)
     return _root_of_powers(x, windows, order, _counts(x, windows))
 
 
@@ -64,9 +65,10 @@ def lp_norm_pool(
     *,
     strides: int | Sequence[int] | None = None,
     padding: Padding = "valid",
+    exact: bool = False,
 ) -> jax.Array:
     """(sum of |x|^p)^(1/p): each window's Lp norm (the L2 norm of the lectures; PyTorch's `lp_pool`). As `lp_pool`."""
-    windows = resolve_windows(x, window, strides, padding)
+    windows = pooling_windows(x, window, strides, padding, exact)
     return _root_of_powers(x, windows, order, np.ones_like(_counts(x, windows)))
 
 
@@ -76,14 +78,15 @@ def l2_pool(
     *,
     strides: int | Sequence[int] | None = None,
     padding: Padding = "valid",
+    exact: bool = False,
 ) -> jax.Array:
     """The root of each window's mean square: `lp_pool` of order 2."""
-    return lp_pool(x, window, 2, strides=strides, padding=padding)
+    return lp_pool(x, window, 2, strides=strides, padding=padding, exact=exact)
 
 
 def _counts(x: jax.Array, windows: Windows) -> np.ndarray:
     """How many elements of each window are not padding."""
-    return covered_weight(x.shape[1:-1], windows, [np.ones(size) for size in windows.sizes])
+    return covered_weight(x.shape[1:-1], windows, [np.ones(size) for size in windows.window])
 
 
 def _root_of_powers(x: jax.Array, windows: Windows, order: float, divisor: np.ndarray) -> jax.Array:

@@ -8,9 +8,9 @@ import jax
 import numpy as np
 
 from cnnjax.ops.borders import Border, extend
-from cnnjax.ops.geometry import Padding, per_dimension, resolve_padding
+from cnnjax.ops.geometry import Padding, per_dimension
 from cnnjax.ops.pooling.extremes import max_pool
-from cnnjax.ops.pooling.windows import resolve_windows, weigh_windows
+from cnnjax.ops.pooling.windows import pooling_windows, weigh_windows
 
 
 def binomial_kernel(size: int) -> np.ndarray:
@@ -39,6 +39,7 @@ def blur_pool(
     *,
     strides: int | Sequence[int] | None = None,
     padding: Padding | None = None,
+    exact: bool = False,
     border: Border = "reflect",
 ) -> jax.Array:
     """Each channel blurred with the binomial kernel along every spatial dimension, then taken every `strides`-th place.
@@ -50,9 +51,11 @@ def blur_pool(
       padding: that of `centred_padding` when None, as in the paper.
       border: what the padding holds, see `cnnjax.ops.borders.extend`; the paper's is `reflect`.
     """
-    windows = resolve_windows(x, window, strides, centred_padding(window, x.ndim - 2) if padding is None else padding)
-    kernels = [binomial_kernel(k) for k in windows.sizes]
-    return weigh_windows(extend(x, windows.pads, border), kernels, windows.strides)
+    windows = pooling_windows(
+        x, window, strides, centred_padding(window, x.ndim - 2) if padding is None else padding, exact
+    )
+    kernels = [binomial_kernel(k) for k in windows.window]
+    return weigh_windows(extend(x, windows.padding, border), kernels, windows.strides)
 
 
 def max_blur_pool(
@@ -61,6 +64,7 @@ def max_blur_pool(
     *,
     strides: int | Sequence[int] | None = None,
     padding: Padding = "valid",
+    exact: bool = False,
     blur: int = 3,
     border: Border = "reflect",
 ) -> jax.Array:
@@ -73,10 +77,11 @@ def max_blur_pool(
       blur: the size of the blur's kernel; along a dimension of n maxima at most 2 n - 1.
       border: what lies past the border of the maxima when they are blurred.
     """
-    sizes = per_dimension(window, x.ndim - 2, "the pooling window")
-    ones = (1,) * len(sizes)
-    pads = resolve_padding(padding, x.shape[1:-1], sizes, ones, ones)
+    dense_windows = pooling_windows(x, window, 1, padding, exact=False)
+    sizes, pads = dense_windows.window, dense_windows.padding
+    strides = sizes if strides is None else strides
+    pooling_windows(x, sizes, strides, pads, exact)
     dense = max_pool(x, sizes, strides=1, padding=pads)
     # A kernel that reaches past the mirror image of a small grid has nothing to blur there.
     reach = tuple(min(blur, 2 * size - 1) for size in dense.shape[1:-1])
-    return blur_pool(dense, reach, strides=sizes if strides is None else strides, border=border)
+    return blur_pool(dense, reach, strides=strides, border=border)

@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 
 from cnnjax.ops.geometry import Padding
-from cnnjax.ops.pooling.windows import Sizes, combine_windows, pad_with, resolve_windows, window_views
+from cnnjax.ops.pooling.windows import Sizes, combine_windows, pad_with, pooling_windows, window_views
 
 
 def max_pool(
@@ -16,31 +16,37 @@ def max_pool(
     *,
     strides: int | Sequence[int] | None = None,
     padding: Padding = "valid",
+    exact: bool = False,
 ) -> jax.Array:
     """The greatest value of each window; padding never wins.
 
     The gradient is shared equally among the greatest of a window. It is computed without a scatter, so it is the same
     at every run on every backend.
 
+    Slices, and blocks where the windows tile the grid, are the form on every backend. On a CPU it is the fastest that
+    was measured (`experiments/lowerings.py`). On others it was not measured; it is taken there because the gradient of
+    XLA's own windows has no deterministic form on a GPU, and gives a tie to one element alone.
+
     Args:
       x: [N, *spatial, C].
       window: one size for all spatial dimensions, or one each.
       strides: the same; the window when None.
       padding: see `cnnjax.ops.geometry.resolve_padding`.
+      exact: whether the windows must fit without a rest.
 
     Returns:
       [N, *positions, C].
 
     Raises:
-      ValueError: for wrong windows, see `cnnjax.ops.pooling.windows.resolve_windows`.
+      ValueError: for wrong windows, see `cnnjax.ops.pooling.windows.pooling_windows`.
     """
     lowest = -jnp.inf if jnp.issubdtype(x.dtype, jnp.floating) else jnp.iinfo(x.dtype).min
-    windows = resolve_windows(x, window, strides, padding)
-    padded = pad_with(x, windows.pads, lowest)
-    if windows.sizes == windows.strides:
-        whole = [slice(size - size % k) for size, k in zip(padded.shape[1:-1], windows.sizes, strict=True)]
+    windows = pooling_windows(x, window, strides, padding, exact)
+    padded = pad_with(x, windows.padding, lowest)
+    if windows.window == windows.strides:
+        whole = [slice(size - size % k) for size, k in zip(padded.shape[1:-1], windows.window, strict=True)]
         padded = padded[:, *whole]
-    return _max_windows(padded, windows.sizes, windows.strides)
+    return _max_windows(padded, windows.window, windows.strides)
 
 
 @functools.partial(jax.custom_jvp, nondiff_argnums=(1, 2))

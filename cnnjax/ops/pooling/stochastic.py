@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 
 from cnnjax.ops.geometry import Padding
-from cnnjax.ops.pooling.windows import pad_with, relative_views, resolve_windows, window_views
+from cnnjax.ops.pooling.windows import pad_with, pooling_windows, relative_views, window_views
 
 
 def stochastic_pool(
@@ -17,6 +17,7 @@ def stochastic_pool(
     *,
     strides: int | Sequence[int] | None = None,
     padding: Padding = "valid",
+    exact: bool = False,
 ) -> jax.Array:
     """One element of each window, drawn with probability x_i / sum of x over the window: pooling in training.
 
@@ -27,8 +28,8 @@ def stochastic_pool(
       x: [N, *spatial, C], not negative, as behind a ReLU; what is negative is never drawn.
       keys: [N], one for each example, so that an example's draws do not depend on the rest of its batch.
     """
-    windows = resolve_windows(x, window, strides, padding)
-    views = window_views(pad_with(x, windows.pads, 0), windows.sizes, windows.strides)
+    windows = pooling_windows(x, window, strides, padding, exact)
+    views = window_views(pad_with(x, windows.padding, 0), windows.window, windows.strides)
     weights = [jnp.maximum(view, 0).astype(jnp.float32) for view in views]
     total = functools.reduce(jnp.add, weights)
     threshold = total * jax.vmap(lambda key: jax.random.uniform(key, total.shape[1:]))(keys)
@@ -45,12 +46,13 @@ def expected_stochastic_pool(
     *,
     strides: int | Sequence[int] | None = None,
     padding: Padding = "valid",
+    exact: bool = False,
 ) -> jax.Array:
     """The expectation of `stochastic_pool`, sum of x_i^2 / sum of x_i: the probability-weighted pooling of evaluation.
 
     A window of nothing but zeros gives 0, and so does its gradient. Arguments and shapes as there, without keys.
     """
-    windows = resolve_windows(x, window, strides, padding)
+    windows = pooling_windows(x, window, strides, padding, exact)
     quotients, greatest = relative_views(jnp.where(x < 0, 0, x), windows)
     total = functools.reduce(jnp.add, quotients)
     squares = functools.reduce(jnp.add, [quotient * quotient for quotient in quotients])

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 from jax import lax
 
 from cnnjax.ops.geometry import Padding, output_size
-from cnnjax.ops.pooling.windows import resolve_windows
+from cnnjax.ops.pooling.windows import pooling_windows
 
 
 def subsample(
@@ -16,6 +16,7 @@ def subsample(
     *,
     strides: int | Sequence[int] | None = None,
     padding: Padding = "valid",
+    exact: bool = False,
 ) -> jax.Array:
     """The element at each window's centre and nothing of the others: what a stride alone does.
 
@@ -23,8 +24,8 @@ def subsample(
     element that does not is taken. So there are as many positions as with any other pooling of these windows.
     Arguments, shapes and errors as in `max_pool`.
     """
-    windows = resolve_windows(x, window, strides, padding)
-    for axis, (k, s, pad) in enumerate(zip(windows.sizes, windows.strides, windows.pads, strict=True), start=1):
+    windows = pooling_windows(x, window, strides, padding, exact)
+    for axis, (k, s, pad) in enumerate(zip(windows.window, windows.strides, windows.padding, strict=True), start=1):
         size = x.shape[axis]
         first = (k - 1) // 2 - pad[0]
         last = first + (output_size(size, k, s, pad) - 1) * s

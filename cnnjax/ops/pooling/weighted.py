@@ -14,7 +14,7 @@ from cnnjax.ops.pooling.windows import (
     covered_weight,
     over,
     pad_with,
-    resolve_windows,
+    pooling_windows,
     weigh_windows,
     window_views,
 )
@@ -27,6 +27,7 @@ def gaussian_pool(
     sigma: float | None = None,
     strides: int | Sequence[int] | None = None,
     padding: Padding = "valid",
+    exact: bool = False,
 ) -> jax.Array:
     """The mean of each window with weights exp(-d^2 / (2 sigma^2)), d being the distance from the window's centre.
 
@@ -41,9 +42,9 @@ def gaussian_pool(
     """
     if sigma is not None and sigma <= 0:
         raise ValueError(f"sigma must be positive; given {sigma}")
-    windows = resolve_windows(x, window, strides, padding)
-    weights = [np.exp(-((_from_centre(k) / (sigma or k / 4)) ** 2) / 2) for k in windows.sizes]
-    total = weigh_windows(pad_with(x, windows.pads, 0), weights, windows.strides)
+    windows = pooling_windows(x, window, strides, padding, exact)
+    weights = [np.exp(-((_from_centre(k) / (sigma or k / 4)) ** 2) / 2) for k in windows.window]
+    total = weigh_windows(pad_with(x, windows.padding, 0), weights, windows.strides)
     return over(total, covered_weight(x.shape[1:-1], windows, weights))
 
 
@@ -53,6 +54,7 @@ def distance_pool(
     *,
     strides: int | Sequence[int] | None = None,
     padding: Padding = "valid",
+    exact: bool = False,
 ) -> jax.Array:
     """The mean of each window with weights 1 / (1 + d), d being the Euclidean distance from the window's centre.
 
@@ -60,12 +62,12 @@ def distance_pool(
     section 9.3, who leave the weights open. Those of the elements that are not padding sum to 1, at the border too.
     Arguments and shapes as in `max_pool`.
     """
-    windows = resolve_windows(x, window, strides, padding)
-    offsets = itertools.product(*map(_from_centre, windows.sizes))
+    windows = pooling_windows(x, window, strides, padding, exact)
+    offsets = itertools.product(*map(_from_centre, windows.window))
     weights = [1 / (1 + math.hypot(*offset)) for offset in offsets]
 
     def total(values: jax.Array) -> jax.Array:
-        views = window_views(pad_with(values, windows.pads, 0), windows.sizes, windows.strides)
+        views = window_views(pad_with(values, windows.padding, 0), windows.window, windows.strides)
         return functools.reduce(jnp.add, [weight * view for weight, view in zip(weights, views, strict=True)])
 
     if not windows.are_padded:

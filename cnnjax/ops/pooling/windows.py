@@ -4,7 +4,6 @@ Everything is slices, padding and elementwise arithmetic, whose gradients are th
 at every run on every backend.
 """
 
-import dataclasses
 import functools
 import itertools
 from collections.abc import Callable, Sequence
@@ -14,48 +13,27 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from cnnjax.ops.geometry import Padding, output_size, per_dimension, resolve_padding
+from cnnjax.ops.geometry import Padding, Windows, output_size, per_dimension, place_windows
 
 Sizes = tuple[int, ...]
 Pairs = tuple[tuple[int, int], ...]
 
 
-@dataclasses.dataclass(frozen=True)
-class Windows:
-    """How a window slides: for each spatial dimension its size, its stride, and the padding before and after."""
-
-    sizes: Sizes
-    strides: Sizes
-    pads: Pairs
-
-    @property
-    def are_padded(self) -> bool:
-        """Whether any padding is added."""
-        return any(map(any, self.pads))
-
-
-def resolve_windows(
-    x: jax.Array,
-    window: int | Sequence[int],
-    strides: int | Sequence[int] | None,
-    padding: Padding,
+def pooling_windows(
+    x: jax.Array, window: int | Sequence[int], strides: int | Sequence[int] | None, padding: Padding, exact: bool
 ) -> Windows:
     """The windows that slide over x [N, *spatial, C]; strides of None are the window.
 
     Raises:
-      ValueError: for numbers that are not positive or not as many as the dimensions, a padding that
-        `cnnjax.ops.geometry.resolve_padding` refuses, one that leaves a window with nothing but padding in it, or a
-        window that does not fit once.
+      ValueError: for settings that `cnnjax.ops.geometry.place_windows` refuses, among them windows that leave a rest
+        where `exact` is asked for; or a padding that leaves a window with nothing but padding in it.
     """
-    dimensions = x.ndim - 2
-    sizes = per_dimension(window, dimensions, "the pooling window")
-    steps = sizes if strides is None else per_dimension(strides, dimensions, "strides")
-    pads = resolve_padding(padding, x.shape[1:-1], sizes, steps, (1,) * dimensions)
-    if any(max(pair) >= size for pair, size in zip(pads, sizes, strict=True)):
-        raise ValueError(f"padding {pads} leaves a window of {sizes} with nothing but padding in it")
-    for settings in zip(x.shape[1:-1], sizes, steps, pads, strict=True):
-        output_size(*settings)
-    return Windows(sizes, steps, pads)
+    sizes = per_dimension(window, x.ndim - 2, "the window")
+    steps = sizes if strides is None else strides
+    windows = place_windows(x.shape[1:-1], sizes, strides=steps, padding=padding, exact=exact)
+    if any(max(pair) >= size for pair, size in zip(windows.padding, sizes, strict=True)):
+        raise ValueError(f"padding {windows.padding} leaves a window of {sizes} with nothing but padding in it")
+    return windows
 
 
 def pad_with(x: jax.Array, pads: Pairs, fill: float) -> jax.Array:
@@ -104,7 +82,7 @@ def relative_views(magnitudes: jax.Array, windows: Windows) -> tuple[list[jax.Ar
       magnitudes: [N, *spatial, C], not negative; padding is 0.
       windows: how they slide.
     """
-    views = window_views(pad_with(magnitudes, windows.pads, 0), windows.sizes, windows.strides)
+    views = window_views(pad_with(magnitudes, windows.padding, 0), windows.window, windows.strides)
     greatest = lax.stop_gradient(functools.reduce(jnp.maximum, views))
     divisor = jnp.where(greatest == 0, 1, greatest)
     return [view / divisor for view in views], greatest
@@ -113,7 +91,7 @@ def relative_views(magnitudes: jax.Array, windows: Windows) -> tuple[list[jax.Ar
 def covered_weight(spatial: Sequence[int], windows: Windows, weights: Sequence[np.ndarray]) -> np.ndarray:
     """How much of the weight of `weigh_windows` lies on elements that are not padding: [*positions], float64."""
     along = []
-    for size, k, s, pad, vector in zip(spatial, windows.sizes, windows.strides, windows.pads, weights, strict=True):
+    for size, k, s, pad, vector in zip(spatial, windows.window, windows.strides, windows.padding, weights, strict=True):
         inside = np.pad(np.ones(size), pad)
         along.append(np.lib.stride_tricks.sliding_window_view(inside, k)[::s] @ vector)
     return functools.reduce(np.multiply.outer, along)
