@@ -1,53 +1,72 @@
-"""Which lowering of a convolution or a max pooling is the fastest here, and is it the one that is chosen?
+"""Which lowering of a convolution or a pooling is the fastest here, and is it the one that is chosen?
 
-For every different convolution of some networks, and their max pooling: the time of one call with both its gradients,
-repeated in a compiled loop as training does, in each lowering; medians over the rounds, taken in turns. The choice of
-`cnnjax.ops.convolution.choose_lowering` is marked, and so is its time over the fastest one's.
+For every different convolution, max pooling and average pooling of some networks: the time of one call with its
+gradients, repeated in a compiled loop as training does, in each lowering; medians over the rounds, taken in turns. The
+choice (of `cnnjax.ops.convolution.choose_lowering`; of `cnnjax.ops.pooling`, views) is marked, and so is its time over
+the fastest one's.
 
     python experiments/lowerings.py [--networks=lenet5,convnet,resnet20] [--batch_size=64] [--rounds=5]
 """
 
+import dataclasses
 import functools
 import statistics
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, get_args
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from absl import app, flags
+from flax import linen as nn
 from jax import lax
 
 import cnnjax
+from cnnjax.layers.pooling import WindowPool
 from cnnjax.models.cost import inner_jaxprs
 from cnnjax.ops.convolution import choose_lowering, correlate
 from cnnjax.ops.correlation import Lowering
-from cnnjax.ops.pooling import max_pool
-
-NETWORKS = flags.DEFINE_list("networks", ["lenet5", "convnet", "resnet20"], "Whose layers to measure.")
-BATCH_SIZE = flags.DEFINE_integer("batch_size", 64, "Images in a call.", lower_bound=1)
-ROUNDS = flags.DEFINE_integer("rounds", 5, "Turns of each lowering.", lower_bound=1)
-REPEATS = flags.DEFINE_integer("repeats", 5, "Calls in a turn.", lower_bound=1)
+from cnnjax.ops.geometry import Windows, place_windows
+from cnnjax.ops.pooling import average_pool, max_pool
 
 INPUTS = {"lenet5": (28, 28, 1), "convnet": (28, 28, 1), "alexnet": (224, 224, 3), "googlenet": (224, 224, 3)}
 """Others get 32 x 32 x 3."""
-POOLED = [(28, 28, 16), (14, 14, 32), (32, 32, 64)]
-
-Layer = tuple[tuple[int, ...], tuple[int, ...], dict[str, Any]]
 
 
-def convolutions(name: str) -> list[Layer]:
-    """The different convolutions of a network: input and kernel shape, and the options of `correlate`."""
+@dataclasses.dataclass(frozen=True)
+class Layer:
+    """A layer to be measured.
+
+    Attributes:
+      what: its line's beginning.
+      operands: shapes.
+      forms: the alternatives, functions of the operands, by name.
+      chosen: the name of the one that the project takes.
+    """
+
+    what: str
+    operands: tuple[tuple[int, ...], ...]
+    forms: Mapping[str, Callable[..., jax.Array]]
+    chosen: str
+
+
+def layers_of(name: str, batch_size: int) -> list[Layer]:
+    """The different convolutions and poolings of a network."""
     model = cnnjax.build(name, num_classes=10)
-    x = jax.ShapeDtypeStruct((BATCH_SIZE.value, *INPUTS.get(name, (32, 32, 3))), jnp.float32)
+    x = jax.ShapeDtypeStruct((batch_size, *INPUTS.get(name, (32, 32, 3))), jnp.float32)
     variables = jax.eval_shape(model.init, jax.random.key(0), x)
-    layers: dict[str, Layer] = {}
-    for equation in _correlations(jax.make_jaxpr(model.apply)(variables, x).jaxpr):
-        shapes = [tuple(operand.aval.shape) for operand in equation.invars]
-        options = {option: equation.params[option] for option in ("strides", "padding", "dilation", "groups")}
-        layers[f"{shapes} {options}"] = (shapes[0], shapes[1], options)
-    return list(layers.values())
+    pools: list[Layer] = []
+
+    def note(call: Any, arguments: Any, keywords: Any, context: nn.module.InterceptorContext) -> Any:
+        if isinstance(context.module, WindowPool) and context.module.summary in XLA_POOLS:
+            pools.append(pooling(context.module, arguments[0].shape))
+        return call(*arguments, **keywords)
+
+    with nn.intercept_methods(note):
+        program = jax.make_jaxpr(model.apply)(variables, x)
+    convolutions = [convolution(equation) for equation in _correlations(program.jaxpr)]
+    return list({layer.what: layer for layer in (*convolutions, *pools)}.values())
 
 
 def _correlations(jaxpr: Any) -> Iterator[Any]:
@@ -58,59 +77,99 @@ def _correlations(jaxpr: Any) -> Iterator[Any]:
             yield from _correlations(inner)
 
 
-def xla_max_pool(x: jax.Array) -> jax.Array:
-    """XLA's own, for windows of 2."""
-    return lax.reduce_window(x, -jnp.inf, lax.max, (1, 2, 2, 1), (1, 2, 2, 1), "valid")
+def convolution(equation: Any) -> Layer:
+    """The layer of an equation of a traced program."""
+    x, kernel = (tuple(operand.aval.shape) for operand in equation.invars)
+    options = {option: equation.params[option] for option in ("strides", "padding", "dilation", "groups")}
+    forms = {
+        str(lowering): functools.partial(correlate, **options, lowering=lowering) for lowering in get_args(Lowering)
+    }
+    chosen = choose_lowering(kernel[-2], options["strides"][0], options["groups"])
+    return Layer(f"{x} * {kernel}, {options}", (x, kernel), forms, chosen)
 
 
-def turn(function: Callable[..., jax.Array], *operands: np.ndarray) -> Callable[[], None]:
+def pooling(layer: WindowPool, shape: tuple[int, ...]) -> Layer:
+    """The layer of a module and the shape [N, *spatial, C] of its input."""
+    strides = layer.window if layer.strides is None else layer.strides
+    windows = place_windows(shape[1:-1], layer.window, strides=strides, padding=layer.padding)
+    views = functools.partial(layer.summary, window=layer.window, strides=strides, padding=layer.padding)
+    forms = {"views": views, "reduce_window": functools.partial(XLA_POOLS[layer.summary], windows=windows)}
+    what = f"{layer.summary.__name__} of {shape} by {layer.window}, strides {strides}, padding {windows.padding}"
+    return Layer(what, (shape,), forms, "views")
+
+
+def xla_max_pool(x: jax.Array, windows: Windows) -> jax.Array:
+    """XLA's own."""
+    return _reduce_windows(x, -jnp.inf, lax.max, windows)
+
+
+def xla_average_pool(x: jax.Array, windows: Windows) -> jax.Array:
+    """The sums of XLA's own over the numbers of elements that are not padding."""
+    counts = _reduce_windows(jnp.ones((1, *x.shape[1:-1], 1), x.dtype), 0.0, lax.add, windows)
+    return _reduce_windows(x, 0.0, lax.add, windows) / counts
+
+
+XLA_POOLS: dict[Callable[..., jax.Array], Callable[..., jax.Array]] = {
+    max_pool: xla_max_pool,
+    average_pool: xla_average_pool,
+}
+
+
+def _reduce_windows(x: jax.Array, start: float, combine: Any, windows: Windows) -> jax.Array:
+    sizes, strides = (1, *windows.window, 1), (1, *windows.strides, 1)
+    return lax.reduce_window(x, start, combine, sizes, strides, ((0, 0), *windows.padding, (0, 0)))
+
+
+def turn(function: Callable[..., jax.Array], operands: list[np.ndarray], repeats: int) -> Callable[[], None]:
     """So many calls with their gradients in one dispatch, compiled already."""
 
-    def step(_: int, operands: tuple[jax.Array, ...]) -> tuple[jax.Array, ...]:
+    def step(_: int, operands: list[jax.Array]) -> list[jax.Array]:
         value, back = jax.vjp(function, *operands)
-        return tuple(x - 1e-9 * gradient for x, gradient in zip(operands, back(value), strict=True))
+        return [x - 1e-9 * gradient for x, gradient in zip(operands, back(value), strict=True)]
 
-    compiled = jax.jit(lambda operands: lax.fori_loop(0, REPEATS.value, step, operands))
+    compiled = jax.jit(lambda operands: lax.fori_loop(0, repeats, step, operands))
     jax.block_until_ready(compiled(operands))
     return lambda: jax.block_until_ready(compiled(operands))
 
 
-def milliseconds(turns: dict[str, Callable[[], None]]) -> dict[str, float]:
-    """The median time of a call, the alternatives in turns."""
+def milliseconds(layer: Layer, rounds: int, repeats: int) -> dict[str, float]:
+    """The median time of a call in each form, the forms in turns."""
+    rng = np.random.default_rng(0)
+    operands = [rng.normal(size=shape).astype(np.float32) for shape in layer.operands]
+    turns = {name: turn(form, operands, repeats) for name, form in layer.forms.items()}
     times: dict[str, list[float]] = {name: [] for name in turns}
-    for _ in range(ROUNDS.value):
+    for _ in range(rounds):
         for name, run in turns.items():
             started = time.perf_counter()
             run()
-            times[name].append(1e3 * (time.perf_counter() - started) / REPEATS.value)
+            times[name].append(1e3 * (time.perf_counter() - started) / repeats)
     return {name: statistics.median(taken) for name, taken in times.items()}
 
 
-def line(what: str, times: dict[str, float], chosen: str) -> str:
+def line(what: str, times: Mapping[str, float], chosen: str) -> str:
     """The alternatives' times, the choice in brackets."""
     shown = [f"[{name} {taken:.2f}]" if name == chosen else f"{name} {taken:.2f}" for name, taken in times.items()]
     return f"{what}: {', '.join(shown)} ms; chosen / fastest {times[chosen] / min(times.values()):.2f}"
 
 
+def define_flags() -> None:
+    """The flags of `main`."""
+    flags.DEFINE_list("networks", ["lenet5", "convnet", "resnet20"], "Whose layers to measure.")
+    flags.DEFINE_integer("batch_size", 64, "Images in a call.", lower_bound=1)
+    flags.DEFINE_integer("rounds", 5, "Turns of each lowering.", lower_bound=1)
+    flags.DEFINE_integer("repeats", 5, "Calls in a turn.", lower_bound=1)
+
+
 def main(_: list[str]) -> None:
     """Prints one line for each layer."""
-    print(f"{jax.device_count()} x {jax.devices()[0].device_kind}, JAX {jax.__version__}, batch {BATCH_SIZE.value}")
-    rng = np.random.default_rng(0)
-    for name in NETWORKS.value:
-        for shape, window, options in convolutions(name):
-            operands = [rng.normal(size=size).astype(np.float32) for size in (shape, window)]
-            turns = {
-                str(lowering): turn(functools.partial(correlate, **options, lowering=lowering), *operands)
-                for lowering in get_args(Lowering)
-            }
-            chosen = choose_lowering(window[-2], options["strides"][0], options["groups"])
-            what = f"{name}: {shape} * {window}, strides {options['strides'][0]}"
-            print(line(what, milliseconds(turns), chosen), flush=True)
-    for pooled in POOLED:
-        x = rng.normal(size=(BATCH_SIZE.value, *pooled)).astype(np.float32)
-        turns = {"views": turn(functools.partial(max_pool, window=2), x), "reduce_window": turn(xla_max_pool, x)}
-        print(line(f"max pooling by 2 of {x.shape}", milliseconds(turns), "views"), flush=True)
+    asked = flags.FLAGS
+    print(f"{jax.device_count()} x {jax.devices()[0].device_kind}, JAX {jax.__version__}, batch {asked.batch_size}")
+    for name in asked.networks:
+        for layer in layers_of(name, asked.batch_size):
+            times = milliseconds(layer, asked.rounds, asked.repeats)
+            print(line(f"{name}: {layer.what}", times, layer.chosen), flush=True)
 
 
 if __name__ == "__main__":
+    define_flags()
     app.run(main)

@@ -8,10 +8,9 @@ import numpy as np
 import pytest
 from flax import linen as nn
 
-from cnnjax.layers.blocks import ConvBlock, DenseBlock, DropoutThen
+from cnnjax.layers.blocks import ConvBlock, DenseBlock
 from cnnjax.layers.convolution import Conv
 from cnnjax.layers.dense import Dense
-from cnnjax.layers.dropout import Dropout
 from cnnjax.layers.normalisation import BatchNorm
 from cnnjax.layers.pooling import POOLS
 from cnnjax.ops.pooling import average_pool, max_pool
@@ -65,15 +64,3 @@ def test_dense_then_detector() -> None:
     params = drawn_variables(block, X.shape)["params"]["dense"]
     expected = np.tanh(np.asarray(X).reshape(4, -1) @ params["kernel"] + params["bias"])
     np.testing.assert_allclose(block.apply({"params": {"dense": params}}, X), expected, rtol=1e-5, atol=1e-5)
-
-
-def test_dropout_comes_before_its_layer_and_in_training_alone() -> None:
-    block = DropoutThen(Dropout(0.5), Dense(72))
-    variables = {"params": {"layer": {"kernel": np.eye(72, dtype=np.float32), "bias": np.zeros(72, np.float32)}}}
-    flat = np.asarray(X).reshape(4, 72)
-    np.testing.assert_allclose(block.apply(variables, X), flat, rtol=1e-5)
-    train = jax.jit(lambda v, key: block.apply(v, X, train=True, rngs={"dropout": key}))
-    trained = np.asarray(train(variables, jax.random.key(1)))
-    kept = trained != 0
-    np.testing.assert_allclose(trained[kept], 2 * flat[kept], rtol=1e-5)
-    assert 0 < kept.mean() < 1

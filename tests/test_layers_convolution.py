@@ -1,11 +1,17 @@
 """The convolution layer in one to three dimensions."""
 
+import itertools
+import math
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 import scipy.signal
 from flax import linen as nn
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from cnnjax.layers.convolution import Conv, ConvTranspose, DepthwiseSeparableConv
 
@@ -94,3 +100,52 @@ def test_transposed_layer_spreads_each_input_by_the_kernel() -> None:
     found, params = jax.eval_shape(ConvTranspose(2, 4, strides=2).init_with_output, jax.random.key(0), x)
     assert found.shape == (2, 8, 2)
     assert params["params"]["kernel"].shape == (4, 3, 2)
+
+
+@settings(deadline=None, max_examples=8, derandomize=True)
+@given(
+    st.integers(1, 3), st.integers(1, 3), st.integers(1, 2), st.sampled_from(["valid", "same", 1]), st.integers(1, 3)
+)
+def test_depthwise_separable_and_its_gradients_are_those_of_loops(
+    dimensions: int, window: int, stride: int, padding: str | int, channels: int
+) -> None:
+    spatial = (5, 4, 3)[:dimensions]
+    x, own = whole_numbers(2, *spatial, channels), whole_numbers(*[window] * dimensions, 1, channels)
+    mix, bias = whole_numbers(*[1] * dimensions, channels, 2), whole_numbers(2)
+    pads = [same_padding(size, window, stride) if padding == "same" else 2 * [int(padding == 1)] for size in spatial]
+    padded = np.pad(x, [(0, 0), *pads, (0, 0)])
+    filtered = np.zeros((2, *[(size - window) // stride + 1 for size in padded.shape[1:-1]], channels), np.float32)
+    sites = [
+        ((slice(None), *i), m, (slice(None), *(stride * p + q for p, q in zip(i, m, strict=True))))
+        for i, m in itertools.product(np.ndindex(filtered.shape[1:-1]), np.ndindex(own.shape[:-2]))
+    ]
+    for position, offset, site in sites:
+        filtered[position] += padded[site] * own[offset][0]
+    matrix = mix.reshape(channels, 2)
+    weights = whole_numbers(*filtered.shape[:-1], 2)
+    of_filtered, of_padded, of_own = weights @ matrix.T, np.zeros_like(padded), np.zeros_like(own)
+    for position, offset, site in sites:
+        of_padded[site] += of_filtered[position] * own[offset][0]
+        of_own[offset][0] += (of_filtered[position] * padded[site]).sum(0)
+    of_x = of_padded[(slice(None), *(slice(pad[0], pad[0] + size) for pad, size in zip(pads, spatial, strict=True)))]
+    layer = DepthwiseSeparableConv(2, window, stride, padding)
+    params = {"depthwise": {"kernel": own}, "pointwise": {"kernel": mix, "bias": bias}}
+
+    @jax.jit
+    def run(params: Any, x: jax.Array) -> Any:
+        value, back = jax.vjp(lambda params, x: layer.apply({"params": params}, x), params, x)
+        return value, back(weights)
+
+    value, (of_params, found_x) = run(params, x)
+    np.testing.assert_allclose(value, filtered @ matrix + bias, atol=1e-3)
+    np.testing.assert_allclose(found_x, of_x, atol=1e-3)
+    np.testing.assert_allclose(of_params["depthwise"]["kernel"], of_own, atol=1e-3)
+    of_mix = filtered.reshape(-1, channels).T @ weights.reshape(-1, 2)
+    np.testing.assert_allclose(of_params["pointwise"]["kernel"].reshape(channels, 2), of_mix, atol=1e-3)
+    np.testing.assert_allclose(of_params["pointwise"]["bias"], weights.reshape(-1, 2).sum(0), atol=1e-3)
+
+
+def same_padding(size: int, window: int, stride: int) -> tuple[int, int]:
+    """So much that there are ceil(size / stride) positions, the odd element after."""
+    total = max((math.ceil(size / stride) - 1) * stride + window - size, 0)
+    return total // 2, math.ceil(total / 2)

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 from flax import linen as nn
 
+from cnnjax.config import RequestError
 from cnnjax.layers.activations import ACTIVATIONS
-from cnnjax.layers.pooling import POOLS, REGION_POOLS, commutes
-from cnnjax.ops.pooling import grid_regions, weighted_region_pool
+from cnnjax.layers.pooling import POOLS, choose_window_pool, commutes
 
 GRID = np.array([[1, 2, 3, 4, 5], [9, 8, 7, 6, 5], [1, 2, 3, 4, 9], [9, 8, 7, 6, 5]], np.float32)
 ROOT = {order: [[(1 + 2**order + 9**order + 8**order) / 4, (3**order + 4**order + 7**order + 6**order) / 4]] * 2
@@ -112,64 +112,24 @@ def test_those_that_commute_give_the_same_either_way(pool: str, act: str) -> Non
     np.testing.assert_array_equal(detect(on(layer, x)), on(layer, detect(x)))
 
 
-REGIONS = {
-    "global_average": ({}, (2, 3)),
-    "global_max": ({}, (2, 3)),
-    "adaptive_average": ({"size": 3}, (2, 3, 3, 3)),
-    "adaptive_max": ({"size": (2, 1)}, (2, 2, 1, 3)),
-    "pyramid": ({"levels": (1, 2, 3), "kind": "max"}, (2, 14 * 3)),
-    "dynamic": ({"regions": 4}, (2, 4, 3)),
-    "learned": ({"grid": 3}, (2, 9, 3)),
-}
+@pytest.mark.parametrize("border", ["zeros", "reflect", "circular"])
+@pytest.mark.parametrize("name", sorted(set(POOLS) - {"none"}))
+def test_an_exact_pool_names_what_is_left_over(name: str, border: str) -> None:
+    layer = POOLS[name](3, 2, 1, border=border, exact=True)
+    assert jax.eval_shape(lambda x: layer.apply({}, x), jax.ShapeDtypeStruct((1, 7, 1), jnp.float32)).shape == (1, 4, 1)
+    with pytest.raises(ValueError, match=r"= 3.5 positions are no whole number; 1 elements less"):
+        jax.eval_shape(lambda x: layer.apply({}, x), jax.ShapeDtypeStruct((1, 6, 1), jnp.float32))
 
 
-@pytest.mark.parametrize("name", REGION_POOLS)
-@pytest.mark.parametrize("spatial", [(4, 5), (7, 3)])
-def test_regions_by_name_have_a_fixed_size(name: str, spatial: tuple[int, int]) -> None:
-    fields, shape = REGIONS[name]
-    x = jax.ShapeDtypeStruct((2, *spatial, 3), jnp.float32)
-    found, _ = jax.eval_shape(lambda x: REGION_POOLS[name](**fields).init_with_output(jax.random.key(0), x), x)
-    assert found.shape == shape
-
-
-def test_summaries_of_regions_by_hand() -> None:
-    x = GRID[None, :, :4, None]
-    np.testing.assert_array_equal(on(REGION_POOLS["global_average"](), x), [[5]])
-    np.testing.assert_array_equal(on(REGION_POOLS["global_max"](), x), [[9]])
-    np.testing.assert_array_equal(on(REGION_POOLS["adaptive_max"](2), x)[0, :, :, 0], SUMMARIES["max"])
-    np.testing.assert_array_equal(on(REGION_POOLS["adaptive_average"](2), x)[0, :, :, 0], SUMMARIES["average"])
-    np.testing.assert_array_equal(on(REGION_POOLS["pyramid"](kind="max"), x), [[9, 9, 7, 9, 7]])
-
-
-def test_centres_are_drawn_from_the_key() -> None:
-    layer = REGION_POOLS["dynamic"](regions=2)
-    x = np.array([0, 4, 4, 1], np.float32).reshape(1, 4, 1)
-    one, same, other = (layer.init(jax.random.key(seed), x) for seed in (0, 0, 1))
-    assert set(one) == {"batch_stats"}
-    np.testing.assert_array_equal(one["batch_stats"]["centres"], same["batch_stats"]["centres"])
-    assert (one["batch_stats"]["centres"] != other["batch_stats"]["centres"]).all()
-    chosen = {"batch_stats": {"centres": jnp.array([[0.0], [5.0]])}}
-    np.testing.assert_array_equal(layer.apply(chosen, x).ravel(), [0.5, 4])
-
-
-def test_learned_regions_start_near_the_quadrants_and_can_all_grow() -> None:
-    x = np.random.default_rng(0).uniform(0, 1, (2, 4, 6, 3)).astype(np.float32)
-    layer = REGION_POOLS["learned"]()
-    variables = layer.init(jax.random.key(0), x)
-    assert jax.tree.map(jnp.shape, variables) == {"params": {"regions": (4, 4, 6)}}
-    found, quadrants = layer.apply(variables, x), weighted_region_pool(x, jnp.asarray(grid_regions((4, 6))))
-    np.testing.assert_allclose(found, quadrants, atol=0.03)
-    gradient = jax.grad(lambda variables: layer.apply(variables, x).sum())(variables)["params"]["regions"]
-    assert (gradient > 0).all()
-    lowest = {"params": {"regions": jnp.full((4, 4, 6), -50.0)}}
-    assert (layer.apply(lowest, x) >= 0).all()
-
-
-def test_dynamic_centres_move_to_the_means_in_training_alone() -> None:
-    layer = REGION_POOLS["dynamic"](regions=3)
-    x = jnp.asarray([0.0, 2.0, 9.0, 11.0]).reshape(1, 4, 1)
-    variables = {"batch_stats": {"centres": jnp.array([[0.0], [8.0], [-50.0]])}}
-    _, kept = layer.apply(variables, x, mutable=["batch_stats"])
-    np.testing.assert_array_equal(kept["batch_stats"]["centres"], variables["batch_stats"]["centres"])
-    _, moved = layer.apply(variables, x, train=True, mutable=["batch_stats"])
-    np.testing.assert_allclose(moved["batch_stats"]["centres"].ravel(), [0.1, 8.2, -50.0], rtol=1e-6)
+@pytest.mark.parametrize(
+    ("name", "says"),
+    [
+        ("maxx", "unknown pool 'maxx'; did you mean 'max'?"),
+        ("dynamic", "pool 'dynamic' is of regions, which only a convnet takes, in its last stage; there are: max, av"),
+    ],
+)
+def test_a_pool_that_is_not_of_windows_is_refused(name: str, says: str) -> None:
+    assert choose_window_pool("max") is POOLS["max"]
+    with pytest.raises(RequestError) as caught:
+        choose_window_pool(name)
+    assert str(caught.value).startswith(says)

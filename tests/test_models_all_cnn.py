@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 
 from cnnjax.config import RequestError
+from cnnjax.layers.initialisers import INITIALISERS
 from cnnjax.models.all_cnn import all_cnn_c
 from cnnjax.models.description import describe
 from cnnjax.models.network import run_stages
@@ -47,3 +48,11 @@ def test_parts_reach_the_blocks() -> None:
     assert set(variables["params"]["stage1"]["block2"]["conv"]) == {"kernel"}
     with pytest.raises(RequestError, match="unknown norm 'bach'; did you mean 'batch'"):
         all_cnn_c(10, norm="bach")
+
+
+def test_the_heads_convolution_is_of_the_same_kind_as_the_others() -> None:
+    assert all_cnn_c(10, init="orthogonal").stages[-1].module.layers[0].module.kernel_init is INITIALISERS["orthogonal"]
+    x = jax.ShapeDtypeStruct((1, 32, 1), np.float32)
+    variables = jax.eval_shape(all_cnn_c(10, width=2, norm="batch", connectivity="local").init, jax.random.key(0), x)
+    assert variables["params"]["head"]["conv"]["kernel"].shape == (6, 1, 4, 10)
+    assert variables["params"]["head"]["conv"]["bias"].shape == (6, 10)

@@ -1,12 +1,22 @@
 """The configurable network: its shapes, its options, and the equivariance that convolution promises."""
 
+import dataclasses
+
 import jax
 import numpy as np
 import pytest
 
-from cnnjax.config import RequestError
+from cnnjax.config import Config, ModelConfig, OptimConfig, RequestError, TrainConfig
+from cnnjax.data.dataset import Dataset, Split
+from cnnjax.layers.region_pooling import REGION_POOLS
 from cnnjax.models.convnet import convnet, convnet_mnist1d
+from cnnjax.models.description import describe
 from cnnjax.models.network import Network, run_stages
+from cnnjax.train.assembly import Shared, assemble
+from cnnjax.train.interruption import Interruption
+from cnnjax.train.loop import Listeners, fit
+from cnnjax.train.program import Report
+from cnnjax.train.step import variables_of
 from tests.training_step import losses_around_a_step
 from tests.variables import drawn_variables
 
@@ -96,6 +106,7 @@ def test_dropout_stands_before_the_head_alone() -> None:
     ("field", "value", "says"),
     [
         ("pool", "maxx", "unknown pool 'maxx'; did you mean 'max'?"),
+        ("pool", "dynamc", "unknown pool 'dynamc'; did you mean 'dynamic'?"),
         ("norm", "bach", "unknown norm 'bach'; did you mean 'batch'?"),
         ("act", "rellu", "unknown act 'rellu'; did you mean 'relu'?"),
         ("init", "lecum", "unknown init 'lecum'; did you mean 'lecun'?"),
@@ -105,6 +116,42 @@ def test_unknown_option_names_the_nearest(field: str, value: str, says: str) -> 
     with pytest.raises(RequestError) as caught:
         convnet(10, **{field: value})
     assert str(caught.value) == says
+
+
+FEATURES = {  # of an example with eight maps: a pool of size 3, in one and two dimensions
+    "global_average": (8, 8),
+    "global_max": (8, 8),
+    "adaptive_average": (3 * 8, 9 * 8),
+    "adaptive_max": (3 * 8, 9 * 8),
+    "pyramid": ((1 + 2 + 3) * 8, (1 + 4 + 9) * 8),
+    "dynamic": (9 * 8, 9 * 8),
+    "learned": (3 * 8, 9 * 8),
+}
+
+
+@pytest.mark.parametrize("pool", REGION_POOLS)
+def test_regions_take_the_last_stage_and_windows_those_before(pool: str) -> None:
+    model = convnet(10, width=4, kernel_size=3, pool=pool, pool_size=3)
+    for spatial, features in zip([(18,), (18, 12)], FEATURES[pool], strict=True):
+        shapes = shapes_of(model, (1, *spatial, 2))
+        assert shapes["params/head/layer/kernel"] == (features, 10)
+        table = describe(model, (*spatial, 2))
+        assert table.output[0] == (*(size // 3 for size in spatial), 4)  # max pooling
+        assert table.receptive_field[0] == (5,) * len(spatial)
+        assert table.receptive_field[1] is None
+
+
+@pytest.mark.parametrize("pool", sorted(set(REGION_POOLS) - {"learned"}))
+def test_with_regions_images_of_any_size_give_as_many_features(pool: str) -> None:
+    model = convnet(10, width=2, kernel_size=3, pool=pool)
+    assert shapes_of(model, (1, 12, 12, 1)) == shapes_of(model, (1, 20, 30, 1))
+
+
+def test_regions_are_pooled_behind_the_detector() -> None:
+    model = convnet(2, width=1, depth=1, kernel_size=1, pool="global_average")
+    x = np.array([-4, 2, -6, 8], np.float32).reshape(1, 4, 1)
+    params = {"stage1": {"conv": {"kernel": np.ones((1, 1, 1), np.float32), "bias": np.zeros(1, np.float32)}}}
+    np.testing.assert_array_equal(run_stages(model, {"params": params}, x, until="stage1"), [[2.5]])
 
 
 def test_baseline_of_mnist1d_has_5210_parameters() -> None:
@@ -120,3 +167,35 @@ def test_a_step_lowers_the_loss() -> None:
     models = (convnet(3, width=2, kernel_size=3), convnet_mnist1d(3, width=3))
     for before, after in [losses_around_a_step(model, (6, 16, 1), classes=3, lr=0.05) for model in models]:
         assert after < before
+
+
+@pytest.mark.parametrize("shape", [(36, 1), (6, 6, 1)])
+def test_dynamic_regions_move_in_a_run_and_serve_its_evaluation(shape: Shape, toy: Dataset) -> None:
+    def reshaped(split: Split) -> Split:
+        return dataclasses.replace(split, images=split.images.reshape(-1, *shape))
+
+    splits = (reshaped(split) for split in (toy.train, toy.validation, toy.test))
+    dataset = Dataset(dataclasses.replace(toy.summary, shape=shape), *splits)
+    config = Config(
+        model=ModelConfig("convnet", width=2, depth=2, kernel_size=3, pool="dynamic"),
+        optim=OptimConfig(lr=0.01),
+        train=TrainConfig(epochs=1, batch_size=8, eval_batch_size=8),
+    )
+    run = assemble(config, dataset, 0, Shared(), Interruption())
+    path = "stage2/pool/centres"
+    assert set(run.state.stats) == {path}
+    before = np.array(run.state.stats[path])
+    reports: list[Report] = []
+    listeners = Listeners(lambda step, report: reports.append(report), lambda step, state: None, lambda step, s: None)
+    state = fit(run.program, run.state, 0, run.inputs, run.plan, listeners, Interruption())
+    after = np.array(state.stats[path])
+    assert before.shape == after.shape == (4, 4)
+    assert np.abs(after - before).max() > 1e-3
+
+    mean, std = dataset.summary.mean[0], dataset.summary.std[0]
+    x = (dataset.validation.images.astype(np.float32) - mean) / std
+    model = convnet(3, width=2, depth=2, kernel_size=3, pool="dynamic")
+    logits = np.asarray(run_stages(model, variables_of(state.trained, state.stats), x), np.float64)
+    log_p = logits - np.log(np.exp(logits).sum(1, keepdims=True))
+    loss = -log_p[np.arange(len(x)), dataset.validation.labels].mean()
+    np.testing.assert_allclose(reports[-1].validation.metrics()["loss"], loss, rtol=1e-4)

@@ -34,3 +34,17 @@ def test_a_step_lowers_the_loss() -> None:
 def test_unknown_detector() -> None:
     with pytest.raises(RequestError, match="unknown act 'rellu'; did you mean 'relu'"):
         mlp(10, act="rellu")
+
+
+def test_a_norm_stands_between_dense_layer_and_detector() -> None:
+    x = np.random.default_rng(0).normal(size=(4, 5)).astype(np.float32)
+    model = mlp(3, width=6, norm="batch", axis_name="devices")
+    variables = drawn_variables(model, x.shape)
+    assert set(variables["params"]["stage2"]["branch"]) == {"dense", "norm"}
+    own, params = variables["batch_stats"]["stage1"]["norm"], variables["params"]["stage1"]
+    h = x @ params["dense"]["kernel"] + params["dense"]["bias"]
+    h = params["norm"]["scale"] * (h - own["mean"]) / np.sqrt(own["var"] + 1e-5) + params["norm"]["bias"]
+    found = model.apply(variables, x, until="stage1")
+    np.testing.assert_allclose(found, np.maximum(h, 0), rtol=1e-4, atol=1e-5)
+    with pytest.raises(RequestError, match="norm 'local_contrast' needs a grid"):
+        mlp(3, norm="local_contrast")

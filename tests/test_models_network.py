@@ -7,9 +7,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from cnnjax.layers.blocks import DenseBlock, DropoutThen
+from cnnjax.layers.blocks import DenseBlock
 from cnnjax.layers.dense import Dense
 from cnnjax.layers.dropout import Dropout
+from cnnjax.layers.sequence import Named, Sequential
 from cnnjax.models.network import Network, Stage, run_stages
 from tests.variables import drawn_variables
 
@@ -18,7 +19,7 @@ NETWORK = Network(
     (
         Stage("stem", Dense(4)),
         Stage("stage1", DenseBlock(Dense(4), jnp.abs)),
-        Stage("stage2", DropoutThen(Dropout(0.5), Dense(4))),
+        Stage("stage2", Sequential((Named("dropout", Dropout(0.5)), Named("layer", Dense(4))))),
         Stage("head", Dense(2)),
     )
 )

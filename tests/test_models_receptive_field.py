@@ -10,9 +10,15 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from cnnjax.models.alexnet import alexnet
 from cnnjax.models.convnet import convnet
-from cnnjax.models.network import run_stages
+from cnnjax.models.densenet import Layout as DenseLayout
+from cnnjax.models.densenet import densenet
+from cnnjax.models.lenet import lenet5
+from cnnjax.models.network import Network, run_stages
 from cnnjax.models.receptive_field import Interval, receptive_field
+from cnnjax.models.resnet import Layout
+from cnnjax.models.resnet_cifar import resnet_cifar
 from cnnjax.ops.convolution import correlate
 from cnnjax.ops.pooling import average_pool, max_pool, subsample
 from tests.variables import drawn_variables
@@ -102,6 +108,30 @@ def test_stages_of_a_convnet(pool: str, padding: str) -> None:
         shape = jax.ShapeDtypeStruct((1, SIZE, 1), jnp.float32)
         (interval,) = receptive_field(lambda v, x, s=stage: run_stages(model, v, x, until=s), variables, shape)
         assert agrees(interval, [np.flatnonzero(row) for row in np.asarray(reached)], SIZE) > 0
+
+
+# Linear, so that the gradient is the same at every input. By name: the network, the stage, the sequence's length.
+LINEAR: dict[str, tuple[Network, str, int]] = {
+    "lenet5": (lenet5(3, pool="average", act="identity"), "stage2", 30),
+    "resnet": (resnet_cifar(Layout("basic", (1, 1, 1)), 3, width=2, act="identity"), "stage3", 80),
+    "densenet": (
+        densenet(DenseLayout((1, 1), 2, 4, "imagenet"), 3, act="identity", pool="average"),
+        "stage2",
+        90,
+    ),
+    "alexnet": (alexnet(3, width=2, act="identity", pool="average"), "stage5", 300),
+}
+
+
+@pytest.mark.parametrize("name", LINEAR)
+def test_stages_of_published_networks(name: str) -> None:
+    model, stage, size = LINEAR[name]
+    x = jax.ShapeDtypeStruct((1, size, 1), jnp.float32)
+    variables = drawn_variables(model, x.shape)
+    (interval,) = receptive_field(lambda v, x: run_stages(model, v, x, until=stage), variables, x)
+    run = jax.jacrev(lambda x: run_stages(model, variables, x[None, :, None], until=stage)[0].sum(-1))
+    reached = np.asarray(jax.jit(run)(np.zeros(size, np.float32))) != 0
+    assert agrees(interval, [np.flatnonzero(row) for row in reached], size) > 1
 
 
 def test_axes_have_fields_of_their_own() -> None:

@@ -4,12 +4,15 @@ import inspect
 from collections.abc import Iterable
 from typing import Any, NamedTuple
 
+import jax
+import jax.numpy as jnp
 import pytest
+from flax import linen as nn
 
 import cnnjax
 from cnnjax.config import RequestError
 from cnnjax.layers.activations import ACTIVATIONS
-from cnnjax.layers.initialisers import INITIALISERS
+from cnnjax.layers.initialisers import INITIALISERS, uniform_by_inputs
 from cnnjax.layers.normalisation import NORMS
 from cnnjax.layers.parts import CONNECTIVITIES, PADDINGS
 from cnnjax.layers.pooling import POOLS
@@ -83,6 +86,9 @@ SMALL = {
     "convnet": Pinned(25 * 16 + 16 + 25 * 16 * 32 + 32 + 49 * 32 * 10 + 10, 2_838_080, (28, 28, 1), 10),
     "lenet1": Pinned(9_760, 64 * 25 * 12 + 16 * 25 * 12 * 12 + 192 * 30 + 30 * 10, (16, 16, 1), 10),
     "lenet5": Pinned(61_706, 416_520, (28, 28, 1), 10),
+    "jarrett": Pinned(26 * 16 + (25 * 16 + 1) * 64 + 3137 * 10, 25 * 16 * (784 + 196 * 64) + 31_360, (28, 28, 1), 10),
+    "coates": Pinned(37 * 36 + 36 * 100 + 401 * 10, 23**2 * 36 * 136 + 4_000, (28, 28, 1), 10),
+    "pcanet": Pinned(2 * 50 * 8 + 73_729 * 10, 784 * 49 * 8 * 9 + 737_280, (28, 28, 1), 10),
 }
 PINNED = {**IMAGENET, **PLAIN, **CIFAR, **SMALL}
 
@@ -136,7 +142,7 @@ def test_fields_change_the_network() -> None:
 def test_axis_of_devices_reaches_the_layers_that_share_statistics() -> None:
     model = build("convnet", num_classes=10, axis_name="devices", norm="batch", dropout=0.5)
     assert model.stages[0].module.norm.axis_name == "devices"
-    assert model.stages[-1].module.dropout.axis_name == "devices"
+    assert model.stages[-1].module.layers[0].module.axis_name == "devices"
     assert build("logistic", num_classes=10, axis_name="devices") == build("logistic", num_classes=10)
 
 
@@ -150,6 +156,7 @@ def test_axis_of_devices_reaches_the_layers_that_share_statistics() -> None:
         ("vgg16_bn", {"norm": "none"}, "model vgg16_bn has no field 'norm'"),
         ("logistic", {"width": 8}, "model logistic has no field 'width'; there are: none"),
         ("convnet", {"pool": "averge"}, "unknown pool 'averge'; did you mean 'average'?"),
+        ("vgg11", {"pool": "pyramid"}, "pool 'pyramid' is of regions, which only a convnet takes, in its last stage"),
     ],
 )
 def test_wrong_request_names_the_right_one(name: str, fields: dict[str, object], says: str) -> None:
@@ -182,15 +189,16 @@ SWAPPED: dict[str, tuple[dict[str, Any], tuple[int, ...], dict[str, tuple[str, .
     "convnet": ({"width": 4}, (32, 32, 3), {}),
     "lenet5": ({}, (32, 32, 1), {}),
     "lenet1": ({}, (16, 16, 1), {}),
-    "alexnet": ({"width": 4, "stem": "small"}, (32, 32, 3), {}),
+    "alexnet": ({"width": 4, "stem": "small"}, (64, 64, 3), {}),
     "vgg11": ({"width": 4, "stem": "small"}, (64, 64, 3), {}),
     "googlenet": ({"width": 8, "stem": "small"}, (16, 16, 3), {"padding": ("valid",)}),
-    "resnet18": ({"width": 4}, (32, 32, 3), {"padding": ("valid",)}),
+    "resnet18": ({"width": 4}, (64, 64, 3), {"padding": ("valid",)}),
     "resnet20": ({"width": 4}, (32, 32, 3), {"padding": ("valid",)}),
     "densenet_40_12": ({"width": 2}, (16, 16, 3), {"padding": ("valid",)}),
     "all_cnn_c": ({"width": 4}, (32, 32, 3), {}),
     "convnet_mnist1d": ({}, (40, 1), {}),
-    "mlp": ({}, (40, 1), {}),
+    "mlp": ({}, (40, 1), {"norm": ("local_contrast",)}),
+    "gru": ({}, (40, 1), {}),
 }
 VALUES: dict[str, Iterable[str]] = {
     "pool": POOLS,
@@ -218,3 +226,48 @@ def test_every_part_can_be_swapped_by_its_field(name: str) -> None:
         for value in values:
             with pytest.raises(RequestError):
                 build(name, num_classes=3, **{**fields, field: value})
+
+
+GRIDS: dict[str, dict[int, tuple[dict[str, Any], int]]] = {
+    "alexnet": {1: ({}, 224), 3: ({"stem": "small", "width": 8}, 32)},
+    "vgg11": {1: ({}, 224), 3: ({"stem": "small"}, 32)},
+    "lenet1": {1: ({}, 16), 3: ({}, 16)},
+    "lenet5": {1: ({}, 28), 3: ({}, 28)},
+    "all_cnn_c": {1: ({}, 32), 3: ({}, 32)},
+    "googlenet": {1: ({}, 224), 3: ({"stem": "small"}, 16)},
+}
+"""By spatial dimensions: fields, and the size along each."""
+
+
+@pytest.mark.parametrize("name", [pytest.param(n, marks=pytest.mark.slow) if n == "googlenet" else n for n in GRIDS])
+def test_one_and_three_dimensions(name: str) -> None:
+    first = {}
+    for dimensions, (fields, size) in GRIDS[name].items():
+        model = build(name, num_classes=10, **fields)
+        x = jax.ShapeDtypeStruct((2, *[size] * dimensions, 1), jnp.float32)
+        logits, variables = jax.eval_shape(model.init_with_output, {"params": jax.random.key(0)}, x)
+        assert logits.shape == (2, 10)
+        first[dimensions] = jax.tree.leaves(variables["params"][model.stage_names[0]])
+    assert {leaf.ndim for leaf in first[1]} <= {1, 2, 3}
+    assert max(leaf.ndim for leaf in first[3]) == 5
+
+
+@pytest.mark.parametrize(
+    "name", [pytest.param(n, marks=pytest.mark.slow) if n in ("googlenet", "densenet_40_12") else n for n in SWAPPED]
+)
+def test_init_torch_draws_every_kernel_and_bias_of_the_network(name: str) -> None:
+    fields, input_shape, _ = SWAPPED[name]
+    if "init" not in inspect.signature(NETWORKS[name]).parameters:
+        return
+    drawn = {}
+
+    def note(call: Any, arguments: Any, keywords: Any, context: nn.module.InterceptorContext) -> Any:
+        for field in ("kernel_init", "bias_init") if hasattr(context.module, "kernel_init") else ():
+            drawn[f"{'/'.join(context.module.path)} {field}"] = getattr(context.module, field, None)
+        return call(*arguments, **keywords)
+
+    with nn.intercept_methods(note):
+        x = jax.ShapeDtypeStruct((1, *input_shape), jnp.float32)
+        jax.eval_shape(build(name, num_classes=3, **{**fields, "init": "torch"}).init, jax.random.key(0), x)
+    assert any(place.startswith("head") for place in drawn)
+    assert set(drawn.values()) <= {INITIALISERS["torch"], uniform_by_inputs, None}

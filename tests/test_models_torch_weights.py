@@ -14,30 +14,31 @@ from safetensors.numpy import load_file, save_file
 import cnnjax
 from cnnjax.config import RequestError
 from cnnjax.models import load_torch
+from cnnjax.models.network import run_stages
 from cnnjax.models.registry import build
-from cnnjax.models.torch_weights import FAMILIES, torch_name
+from cnnjax.models.torch_weights import FAMILIES, _arrange, torch_name
 
-# Of torchvision 0.29 with the weights of `waves` on `IMAGE`, three classes.
+# Of torchvision 0.29 with the weights of `drawn` on `IMAGE`, three classes.
 LOGITS = {
-    "alexnet": [1.226096, 3.408074, 5.420817],
-    "vgg11": [4.817492, 4.704689, 4.366958],
-    "vgg11_bn": [4.81727, 4.70447, 4.366752],
-    "googlenet": [19.45878, 13.21242, 6.906447],
-    "resnet18": [-3.115431, 3.149242, -2.6529],
-    "resnet50": [-31.54707, -18.3386, -4.955598],
-    "densenet121": [-35.21748, -34.71973, -34.12597],
+    "alexnet": [-2.89444, 1.834697, 2.695118],
+    "vgg11": [-2.061171, -3.246108, 0.103499],
+    "vgg11_bn": [-5.872408, 1.65903, -1.257452],
+    "googlenet": [6.379903, 9.528852, -5.900923],
+    "resnet18": [94.96479, -13.18791, -14.49753],
+    "resnet50": [1549.943, -2217.041, 802.147],
+    "densenet121": [-0.2328547, 1.553465, -2.378458],
 }
-IMAGE = np.sin(np.arange(64 * 64 * 3) * 0.37).reshape(1, 64, 64, 3).astype(np.float32)
+IMAGE = np.sin(np.arange(64 * 96 * 3) * 0.37).reshape(1, 64, 96, 3).astype(np.float32)
 
 
-def waves(name: str, shape: tuple[int, ...]) -> np.ndarray:
+def drawn(name: str, shape: tuple[int, ...]) -> np.ndarray:
     """A tensor's values from its name and PyTorch's shape: kernels keep the variance, norms are near the identity."""
-    wave = np.sin(np.arange(math.prod(shape)) * 12.9898 + zlib.crc32(name.encode()) % 1000).reshape(shape)
+    draw = 2 * np.random.default_rng(zlib.crc32(name.encode())).random(shape) - 1
     if name.endswith("running_var"):
-        return (1 + 0.5 * wave).astype(np.float32)
+        return (1 + 0.5 * draw).astype(np.float32)
     if len(shape) == 1:
-        return (name.endswith("weight") + 0.2 * wave).astype(np.float32)
-    return (wave * math.sqrt(4 / math.prod(shape[1:]))).astype(np.float32)
+        return (name.endswith("weight") + 0.2 * draw).astype(np.float32)
+    return (draw * math.sqrt(6 / math.prod(shape[1:]))).astype(np.float32)
 
 
 def published_file(name: str, path: Path, **fields: int) -> Path:
@@ -47,7 +48,7 @@ def published_file(name: str, path: Path, **fields: int) -> Path:
     tensors = {}
     for place, leaf in traverse_util.flatten_dict(variables, sep="/").items():
         torch = torch_name(place, FAMILIES[name])
-        tensors[torch] = waves(torch, (*leaf.shape[:-3:-1], *leaf.shape[:-2]))
+        tensors[torch] = drawn(torch, (*leaf.shape[:-3:-1], *leaf.shape[:-2]))
     save_file(tensors, path / f"{name}.safetensors")
     return path / f"{name}.safetensors"
 
@@ -59,6 +60,52 @@ def test_logits_are_those_of_torchvision(name: str, tmp_path: Path) -> None:
     variables = load_torch(published_file(name, tmp_path), name)
     model = cnnjax.build(name, num_classes=3)
     np.testing.assert_allclose(jax.jit(model.apply)(variables, IMAGE)[0], LOGITS[name], rtol=1e-4, atol=1e-4)
+
+
+def test_a_flattened_grid_is_read_with_channels_last() -> None:
+    rng = np.random.default_rng(0)
+    x, tensor = rng.integers(-3, 4, (2, 2, 3, 4)), rng.integers(-3, 4, (5, 4 * 2 * 3))
+    expected = x.transpose(0, 3, 1, 2).reshape(2, -1) @ tensor.T
+    np.testing.assert_array_equal(x.reshape(2, -1) @ _arrange(tensor, 6), expected)
+
+
+def pooled_as_torch_flattens(x: np.ndarray, size: int) -> np.ndarray:
+    """The means of size x size equal blocks of [N, H, W, C], channels first: [N, C * size * size]."""
+    n, h, w, c = x.shape
+    return x.reshape(n, size, h // size, size, w // size, c).mean((2, 4)).transpose(0, 3, 1, 2).reshape(n, -1)
+
+
+@pytest.mark.parametrize(("name", "width", "size", "dense"), [("alexnet", 2, 6, 1), ("vgg11", 1, 7, 0)])
+def test_the_first_dense_layer_reads_a_grid_that_is_not_square(
+    name: str, width: int, size: int, dense: int, tmp_path: Path
+) -> None:
+    path = published_file(name, tmp_path, width=width)
+    variables, tensors = load_torch(path, name, width=width), load_file(path)
+    x = np.random.default_rng(0).normal(size=(2, 2 * size, 3 * size, 8)).astype(np.float32)
+    found = run_stages(build(name, num_classes=3, width=width), variables, x, after="stage5", until="stage6")
+    weight, bias = (tensors[f"classifier.{dense}.{part}"] for part in ("weight", "bias"))
+    expected = np.maximum(pooled_as_torch_flattens(x, size) @ weight.T + bias, 0)
+    np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.slow
+def test_an_auxiliary_head_of_googlenet_reads_a_grid_that_is_not_square(tmp_path: Path) -> None:
+    fields: dict[str, int] = {"width": 8, "auxiliary": True}
+    path = published_file("googlenet", tmp_path, **fields)
+    variables, tensors = load_torch(path, "googlenet", **fields), load_file(path)
+    stage4 = build("googlenet", num_classes=3, **fields).stages[2].module
+    for name, channels in (("auxiliary1", 64), ("auxiliary2", 66)):
+        x = np.random.default_rng(0).normal(size=(2, 8, 12, channels)).astype(np.float32)
+        (head,) = (layer.module.head for layer in stage4.layers if layer.name == name)
+        own = {collection: tree["stage4"][name]["head"] for collection, tree in variables.items()}
+        found = head.apply(own, x)
+        of = {key.split(".", 1)[1]: tensors[key] for key in tensors if key.startswith(f"aux{name[-1]}.")}
+        h = x @ of["conv.conv.weight"][:, :, 0, 0].T
+        h = h.reshape(2, 4, 2, 4, 3, -1).mean((2, 4)) - of["conv.bn.running_mean"]
+        h = h / np.sqrt(of["conv.bn.running_var"] + 1e-3) * of["conv.bn.weight"] + of["conv.bn.bias"]
+        h = np.maximum(h, 0).transpose(0, 3, 1, 2).reshape(2, -1)
+        h = np.maximum(h @ of["fc1.weight"].T + of["fc1.bias"], 0)
+        np.testing.assert_allclose(found, h @ of["fc2.weight"].T + of["fc2.bias"], rtol=1e-4, atol=1e-4)
 
 
 @pytest.mark.slow

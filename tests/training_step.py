@@ -3,17 +3,21 @@
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
+from cnnjax.layers.auxiliary import AUXILIARY_LOGITS
 from cnnjax.models.network import Network
+from cnnjax.train.loss import training_loss
 from tests.variables import drawn_variables
 
 
 def losses_around_a_step(
     model: Network, input_shape: tuple[int, ...], *, classes: int, lr: float = 0.01
 ) -> tuple[float, float]:
-    """The cross-entropy of a drawn batch [N, *spatial, C] before and after a step along its gradient, in training."""
+    """The loss of a drawn batch [N, *spatial, C] before and after a step along its gradient, in training.
+
+    It is the cross-entropy, and that of auxiliary heads at their weight.
+    """
     x = np.random.default_rng(1).normal(size=input_shape).astype(np.float32)
     labels = np.arange(input_shape[0]) % classes
     variables = drawn_variables(model, input_shape)
@@ -22,14 +26,14 @@ def losses_around_a_step(
     @jax.jit
     @jax.value_and_grad
     def loss(params: Any) -> jax.Array:
-        logits, _ = model.apply(
+        logits, left = model.apply(
             {"params": params, **variables},
             x,
             train=True,
             rngs={"dropout": jax.random.key(0)},
-            mutable=list(variables),
+            mutable=[*variables, AUXILIARY_LOGITS],
         )
-        return -jax.nn.log_softmax(logits)[jnp.arange(len(labels)), labels].mean()
+        return training_loss(logits, jax.tree.leaves(left.get(AUXILIARY_LOGITS, {})), labels).mean()
 
     before, gradient = loss(params)
     after, _ = loss(jax.tree.map(lambda p, g: p - lr * g, params, gradient))

@@ -38,24 +38,14 @@ class ConvBlock(nn.Module):
 
 
 class DenseBlock(nn.Module):
-    """A dense layer and its detector."""
+    """A dense layer, normalisation, where there is one, and the detector."""
 
     dense: nn.Module
     act: Activation
+    norm: nn.Module | None = None
 
     @nn.compact
     def __call__(self, x: jax.Array, *, train: bool = False) -> jax.Array:
         """[N, ...] to [N, features]."""
-        return self.act(self.dense(x, train=train))
-
-
-class DropoutThen(nn.Module):
-    """Dropout before a layer."""
-
-    dropout: nn.Module
-    layer: nn.Module
-
-    @nn.compact
-    def __call__(self, x: jax.Array, *, train: bool = False) -> jax.Array:
-        """As the layer."""
-        return self.layer(self.dropout(x, train=train), train=train)
+        x = self.dense(x, train=train)
+        return self.act(x if self.norm is None else self.norm(x, train=train))

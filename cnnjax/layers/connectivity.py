@@ -12,12 +12,9 @@ import jax
 from flax import linen as nn
 from jax.nn.initializers import Initializer
 
-from cnnjax.layers.initialisers import INITIALISERS
-from cnnjax.ops.geometry import Padding, per_dimension
+from cnnjax.layers.initialisers import INITIALISERS, BiasInitialiser, zero_bias
+from cnnjax.ops.geometry import Padding, per_dimension, place_windows
 from cnnjax.ops.local import correlate_unshared, embed_in_dense, unshare
-from cnnjax.ops.toeplitz import place_windows
-
-_ZEROS = nn.initializers.zeros_init()
 
 
 class LocalConv(nn.Module):
@@ -34,6 +31,7 @@ class LocalConv(nn.Module):
       use_bias: whether there is a bias.
       kernel_init: draws the kernel of each position independently, as it would the one of a convolution: for the same
         fan-in, the elements of one window.
+      bias_init: draws the biases, for the same fan-in.
     """
 
     features: int
@@ -42,22 +40,23 @@ class LocalConv(nn.Module):
     padding: Padding = "same"
     use_bias: bool = True
     kernel_init: Initializer = INITIALISERS["lecun"]
+    bias_init: BiasInitialiser = zero_bias
 
     @nn.compact
     def __call__(self, x: jax.Array, *, train: bool = False) -> jax.Array:
         """[N, *spatial, C] to [N, *positions, features]."""
         del train
         window = per_dimension(self.kernel_size, x.ndim - 2, "kernel_size")
-        positions = _positions(x.shape[1:-1], window, self.strides, self.padding)
+        positions, channels = _positions(x.shape[1:-1], window, self.strides, self.padding), x.shape[-1]
 
         def draw(key: jax.Array) -> jax.Array:
             keys = jax.random.split(key, math.prod(positions))
-            kernels = jax.vmap(lambda key: self.kernel_init(key, (*window, x.shape[-1], self.features)))(keys)
+            kernels = jax.vmap(lambda key: self.kernel_init(key, (*window, channels, self.features)))(keys)
             return kernels.reshape(*positions, *kernels.shape[1:])
 
         x = correlate_unshared(x, self.param("kernel", draw), strides=self.strides, padding=self.padding)
         if self.use_bias:
-            x = x + self.param("bias", _ZEROS, (*positions, self.features))
+            x = x + self.param("bias", self.bias_init, (*positions, self.features), math.prod(window) * channels)
         return x
 
 
@@ -73,6 +72,7 @@ class DenseConv(nn.Module):
         not limit what an output sees.
       use_bias: whether there is a bias.
       kernel_init: draws the whole matrix at once: its fan-in is all of the input.
+      bias_init: draws the biases, for the same fan-in.
     """
 
     features: int
@@ -81,6 +81,7 @@ class DenseConv(nn.Module):
     padding: Padding = "same"
     use_bias: bool = True
     kernel_init: Initializer = INITIALISERS["lecun"]
+    bias_init: BiasInitialiser = zero_bias
 
     @nn.compact
     def __call__(self, x: jax.Array, *, train: bool = False) -> jax.Array:
@@ -91,7 +92,7 @@ class DenseConv(nn.Module):
         kernel = self.param("kernel", self.kernel_init, (math.prod(x.shape[1:]), math.prod(grid)))
         x = (x.reshape(x.shape[0], -1) @ kernel).reshape(-1, *grid)
         if self.use_bias:
-            x = x + self.param("bias", _ZEROS, grid)
+            x = x + self.param("bias", self.bias_init, grid, len(kernel))
         return x
 
 

@@ -1,10 +1,13 @@
 """Convolution layers. Each adds a bias for every feature map unless told not to."""
 
+import math
+from typing import Any
+
 import jax
 from flax import linen as nn
 from jax.nn.initializers import Initializer
 
-from cnnjax.layers.initialisers import INITIALISERS
+from cnnjax.layers.initialisers import INITIALISERS, BiasInitialiser, zero_bias
 from cnnjax.ops.borders import Border
 from cnnjax.ops.convolution import correlate, correlate_transposed
 from cnnjax.ops.geometry import Padding, per_dimension
@@ -21,6 +24,7 @@ class Conv(nn.Module):
       strides, padding, dilation, groups, border, fill, exact: as in `cnnjax.ops.convolution.correlate`.
       use_bias: whether there is a bias; a norm behind the layer has its own.
       kernel_init: the kernel's starting value.
+      bias_init: the bias's.
     """
 
     features: int
@@ -34,13 +38,15 @@ class Conv(nn.Module):
     exact: bool = False
     use_bias: bool = True
     kernel_init: Initializer = INITIALISERS["lecun"]
+    bias_init: BiasInitialiser = zero_bias
 
     @nn.compact
     def __call__(self, x: jax.Array, *, train: bool = False) -> jax.Array:
         """[N, *spatial, C] to [N, *positions, features]."""
         del train
         window = per_dimension(self.kernel_size, x.ndim - 2, "kernel_size")
-        kernel = self.param("kernel", self.kernel_init, (*window, x.shape[-1] // self.groups, self.features))
+        seen = x.shape[-1] // self.groups
+        kernel = self.param("kernel", self.kernel_init, (*window, seen, self.features))
         x = correlate(
             x,
             kernel,
@@ -53,7 +59,7 @@ class Conv(nn.Module):
             exact=self.exact,
         )
         if self.use_bias:
-            x = x + self.param("bias", nn.initializers.zeros_init(), (self.features,))
+            x = x + self.param("bias", self.bias_init, (self.features,), math.prod(window) * seen)
         return x
 
 
@@ -69,6 +75,7 @@ class DepthwiseSeparableConv(nn.Module):
     padding: Padding = "same"
     use_bias: bool = True
     kernel_init: Initializer = INITIALISERS["lecun"]
+    bias_init: BiasInitialiser = zero_bias
 
     @nn.compact
     def __call__(self, x: jax.Array, *, train: bool = False) -> jax.Array:
@@ -84,7 +91,8 @@ class DepthwiseSeparableConv(nn.Module):
             kernel_init=self.kernel_init,
             name="depthwise",
         )(x, train=train)
-        mix = Conv(self.features, 1, use_bias=self.use_bias, kernel_init=self.kernel_init, name="pointwise")
+        starts: dict[str, Any] = {"kernel_init": self.kernel_init, "bias_init": self.bias_init}
+        mix = Conv(self.features, 1, use_bias=self.use_bias, **starts, name="pointwise")
         return mix(x, train=train)
 
 

@@ -4,17 +4,19 @@ import jax
 from flax import linen as nn
 from jax.nn.initializers import Initializer
 
-from cnnjax.layers.initialisers import INITIALISERS
+from cnnjax.layers.initialisers import INITIALISERS, BiasInitialiser, zero_bias
 
 
 class Dense(nn.Module):
     """Flattens each example and multiplies it by a matrix.
 
-    Parameters: `kernel` [inputs, features] and `bias` [features].
+    Parameters: `kernel` [inputs, features] and `bias` [features], whose starting values are `kernel_init` and
+    `bias_init`.
     """
 
     features: int
     kernel_init: Initializer = INITIALISERS["lecun"]
+    bias_init: BiasInitialiser = zero_bias
 
     @nn.compact
     def __call__(self, x: jax.Array, *, train: bool = False) -> jax.Array:
@@ -22,4 +24,4 @@ class Dense(nn.Module):
         del train
         x = x.reshape(x.shape[0], -1)
         kernel = self.param("kernel", self.kernel_init, (x.shape[-1], self.features))
-        return x @ kernel + self.param("bias", nn.initializers.zeros_init(), (self.features,))
+        return x @ kernel + self.param("bias", self.bias_init, (self.features,), x.shape[-1])

@@ -1,11 +1,17 @@
-"""Starting values of kernels, by name: the lectures' question of how to initialise (003_2444bc7fa30d6853.txt, 783).
+"""Starting values of kernels and biases, by name: the lectures' question of how to initialise
+(003_2444bc7fa30d6853.txt, 783)."""
 
-Biases start at 0 whatever the name. PyTorch draws them too, uniform between the bounds of `torch` below.
-"""
+import functools
+import math
+from collections.abc import Callable
+from typing import Any
 
 import jax
+import jax.numpy as jnp
 from flax import linen as nn
 from jax.nn.initializers import Initializer
+
+from cnnjax.config import choose
 
 _FORMULAS: dict[str, Initializer] = {
     "glorot": nn.initializers.glorot_uniform(),
@@ -19,7 +25,7 @@ _FORMULAS: dict[str, Initializer] = {
 INITIALISERS: dict[str, Initializer] = {
     name: jax.jit(formula, static_argnums=(1, 2)) for name, formula in _FORMULAS.items()
 }
-"""With fan_in = window * channels in, and fan_out = window * features:
+"""Of kernels. With fan_in = window * channels in, and fan_out = window * features:
 
 - `glorot`: uniform of variance 2 / (fan_in + fan_out) (Glorot and Bengio 2010).
 - `he`: normal, cut at two standard deviations, of variance 2 / fan_in (He 2015).
@@ -27,3 +33,32 @@ INITIALISERS: dict[str, Initializer] = {
 - `orthogonal`: as a matrix [fan_in, features], orthonormal columns, or rows where they are fewer (Saxe 2014).
 - `torch`: uniform between -1 / sqrt(fan_in) and 1 / sqrt(fan_in), PyTorch's default for `Conv` and `Linear`.
 """
+
+BiasInitialiser = Callable[[jax.Array, tuple[int, ...], int], jax.Array]
+"""From a key, the bias's shape, and the number of inputs that each output of the layer sees."""
+
+
+def zero_bias(key: jax.Array, shape: tuple[int, ...], fan_in: int) -> jax.Array:
+    """All 0, whatever the inputs."""
+    del key, fan_in
+    return jnp.zeros(shape, jnp.float32)
+
+
+@functools.partial(jax.jit, static_argnums=(1, 2))
+def uniform_by_inputs(key: jax.Array, shape: tuple[int, ...], fan_in: int) -> jax.Array:
+    """Uniform between -1 / sqrt(fan_in) and 1 / sqrt(fan_in): PyTorch's default for biases, float32."""
+    bound = 1 / math.sqrt(fan_in)
+    return jax.random.uniform(key, shape, jnp.float32, -bound, bound)
+
+
+def starting_fields(name: str) -> dict[str, Any]:
+    """The fields `kernel_init` and `bias_init` of a layer: biases start at 0, but PyTorch's default draws them too.
+
+    Args:
+      name: a key of `INITIALISERS`.
+
+    Raises:
+      RequestError: for another name.
+    """
+    kernel_init = choose(INITIALISERS, name, "init")
+    return {"kernel_init": kernel_init, "bias_init": uniform_by_inputs if name == "torch" else zero_bias}

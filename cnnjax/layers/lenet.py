@@ -1,6 +1,7 @@
 """The layers that the first LeNets had and later networks have not (LeCun 1989; LeCun, Bottou and others 1998)."""
 
 import math
+from collections.abc import Sequence
 
 import jax
 import jax.numpy as jnp
@@ -10,7 +11,7 @@ from jax.nn.initializers import Initializer
 
 from cnnjax.config import RequestError
 from cnnjax.layers.activations import Activation
-from cnnjax.layers.initialisers import INITIALISERS
+from cnnjax.layers.initialisers import INITIALISERS, BiasInitialiser, zero_bias
 from cnnjax.ops.borders import Border
 from cnnjax.ops.convolution import correlate
 from cnnjax.ops.geometry import Padding, per_dimension
@@ -51,7 +52,7 @@ class SparseConv(nn.Module):
 
     Attributes:
       table: the channels of each feature map.
-      kernel_size, strides, padding, border, use_bias, kernel_init: as in `cnnjax.layers.convolution.Conv`.
+      kernel_size, strides, padding, border, use_bias, kernel_init, bias_init: as in `cnnjax.layers.convolution.Conv`.
     """
 
     table: Table
@@ -61,6 +62,7 @@ class SparseConv(nn.Module):
     border: Border = "zeros"
     use_bias: bool = True
     kernel_init: Initializer = INITIALISERS["lecun"]
+    bias_init: BiasInitialiser = zero_bias
 
     @nn.compact
     def __call__(self, x: jax.Array, *, train: bool = False) -> jax.Array:
@@ -81,8 +83,19 @@ class SparseConv(nn.Module):
             full = full.at[..., channels, np.array(maps)].set(kernel, unique_indices=True)
         x = correlate(x, full, strides=self.strides, padding=self.padding, border=self.border)
         if self.use_bias:
-            x = x + self.param("bias", _ZEROS, (len(self.table),))
+            inputs = [math.prod(window) * len(channels) for channels in self.table]
+            x = x + self.param("bias", _draw_each, self.bias_init, inputs)
         return x
+
+
+def _draw_each(key: jax.Array, bias_init: BiasInitialiser, inputs: Sequence[int]) -> jax.Array:
+    """A bias for each map, by as many inputs as it sees."""
+    biases = jnp.zeros(len(inputs), jnp.float32)
+    for seen in sorted(set(inputs)):
+        key, own = jax.random.split(key)
+        maps = np.flatnonzero(np.equal(inputs, seen))
+        biases = biases.at[maps].set(bias_init(own, maps.shape, seen), unique_indices=True)
+    return biases
 
 
 class _Kernel(nn.Module):

@@ -29,9 +29,10 @@ class GroupNorm(nn.Module):
     Parameters `scale` and `bias` [C], whatever the input's size.
 
     Attributes:
-      groups: as many as this, or where they do not divide the channels, the greatest number below that does. So up to
-        32 channels the default gives each a group of its own, which is instance normalisation. One group is layer
-        normalisation (Ba 2016).
+      groups: at most this many, and no more than half the channels: the greatest such number that divides the channels.
+        So each group has two channels or more, but for a single channel; with groups of one channel it would be
+        instance normalisation, which forgets how strong a channel's response is. One group is layer normalisation
+        (Ba 2016).
     """
 
     groups: int = 32
@@ -41,7 +42,8 @@ class GroupNorm(nn.Module):
         """[N, ..., C] to the same shape."""
         del train
         channels = x.shape[-1]
-        groups = next(count for count in range(min(self.groups, channels), 0, -1) if channels % count == 0)
+        most = max(min(self.groups, channels // 2), 1)
+        groups = next(count for count in range(most, 0, -1) if channels % count == 0)
         scale = self.param("scale", nn.initializers.ones_init(), (channels,))
         bias = self.param("bias", nn.initializers.zeros_init(), (channels,))
         return standardise_groups(x, groups) * scale + bias

@@ -11,9 +11,9 @@ from cnnjax.layers.blocks import ConvBlock, DenseBlock
 from cnnjax.layers.connectivity import DenseConv, LocalConv
 from cnnjax.layers.convolution import Conv
 from cnnjax.layers.dense import Dense
-from cnnjax.layers.initialisers import INITIALISERS
+from cnnjax.layers.initialisers import INITIALISERS, starting_fields
 from cnnjax.layers.normalisation import BIASED_NORMS, NORMS
-from cnnjax.layers.pooling import POOLS, commutes
+from cnnjax.layers.pooling import choose_window_pool, commutes
 from cnnjax.ops.borders import Border
 from cnnjax.ops.geometry import Padding
 
@@ -28,10 +28,11 @@ class Parts:
     Attributes:
       act: a key of `ACTIVATIONS`.
       norm: a key of `NORMS`.
-      pool: a key of `POOLS`.
+      pool: a key of `cnnjax.layers.pooling.POOLS`.
       padding: `same` for the network's own padding filled with zeros, `reflect` or `circular` for as much of another
         kind, `valid` for none.
-      init: a key of `INITIALISERS`, for all kernels but those of the head.
+      init: a key of `INITIALISERS`, for all layers but a linear head, which starts at LeCun's, unless it is `torch`,
+        PyTorch's default for every kernel and bias of a network.
       connectivity: `conv`; `local`, the same windows with unshared weights; or `dense`, every input to every position.
       axis_name: the axis of `jax.pmap` that batch statistics are shared over; None for one device.
 
@@ -51,13 +52,13 @@ class Parts:
         tables: dict[str, Any] = {
             "act": ACTIVATIONS,
             "norm": NORMS,
-            "pool": POOLS,
             "padding": PADDINGS,
             "init": INITIALISERS,
             "connectivity": dict.fromkeys(CONNECTIVITIES),
         }
         for field, table in tables.items():
             choose(table, getattr(self, field), field)
+        choose_window_pool(self.pool)
         if self.connectivity != "conv" and self.padding in ("reflect", "circular"):
             raise RequestError(f"connectivity {self.connectivity!r} takes padding same or valid, not {self.padding!r}")
 
@@ -80,14 +81,14 @@ class Parts:
         """A convolution, or what stands in its place; unless told otherwise, with a bias where no norm has one."""
         bias = self.norm not in BIASED_NORMS if use_bias is None else use_bias
         shape = (features, kernel_size, strides, "valid" if self.padding == "valid" else padding)
-        init = INITIALISERS[self.init]
+        starts = starting_fields(self.init)
         if self.connectivity == "conv":
             border = PADDINGS[self.padding]
-            return Conv(*shape, dilation=dilation, groups=groups, border=border, use_bias=bias, kernel_init=init)
+            return Conv(*shape, dilation=dilation, groups=groups, border=border, use_bias=bias, **starts)
         if groups > 1 or dilation > 1:
             raise RequestError(f"connectivity {self.connectivity!r} has no groups and no dilation; only conv has")
         layer = LocalConv if self.connectivity == "local" else DenseConv
-        return layer(*shape, use_bias=bias, kernel_init=init)
+        return layer(*shape, use_bias=bias, **starts)
 
     def normalisation(self) -> nn.Module | None:
         """A norm of its own; None for none."""
@@ -96,7 +97,7 @@ class Parts:
     def pooling(self, window: int, strides: int | None = None, padding: Padding = "valid") -> nn.Module:
         """Down-sampling by windows; strides are the window where None."""
         padding = "valid" if self.padding == "valid" else padding
-        pool = POOLS[self.pool](window, strides, padding, axis_name=self.axis_name)
+        pool = choose_window_pool(self.pool)(window, strides, padding, axis_name=self.axis_name)
         return pool.clone(border=PADDINGS[self.padding]) if hasattr(pool, "border") else pool
 
     def block(
@@ -113,4 +114,8 @@ class Parts:
 
     def dense(self, features: int) -> DenseBlock:
         """A dense layer and its detector."""
-        return DenseBlock(Dense(features, kernel_init=INITIALISERS[self.init]), self.detector)
+        return DenseBlock(Dense(features, **starting_fields(self.init)), self.detector)
+
+    def linear_head(self, num_classes: int) -> Dense:
+        """The dense layer to the logits."""
+        return Dense(num_classes, **starting_fields("torch" if self.init == "torch" else "lecun"))

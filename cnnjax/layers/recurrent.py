@@ -6,9 +6,7 @@ from flax import linen as nn
 from jax import lax
 from jax.nn.initializers import Initializer
 
-from cnnjax.layers.initialisers import INITIALISERS
-
-_ZEROS = nn.initializers.zeros_init()
+from cnnjax.layers.initialisers import uniform_by_inputs, zero_bias
 
 
 class GRU(nn.Module):
@@ -25,12 +23,13 @@ class GRU(nn.Module):
     Attributes:
       features: size of the state.
       reverse: whether the last position comes first.
-      kernel_init: of both kernels.
+      kernel_init: of both kernels, with biases of 0; None for PyTorch's default: kernels and biases uniform between
+        -1 / sqrt(features) and 1 / sqrt(features).
     """
 
     features: int
     reverse: bool = False
-    kernel_init: Initializer = INITIALISERS["torch"]
+    kernel_init: Initializer | None = None
 
     @nn.compact
     def __call__(self, x: jax.Array, *, train: bool = False) -> jax.Array:
@@ -42,8 +41,9 @@ class GRU(nn.Module):
         del train
         if x.ndim != 3:
             raise ValueError(f"a recurrent layer needs a batch of sequences [N, W, C]; given {x.shape}")
-        gates = nn.Dense(3 * self.features, kernel_init=self.kernel_init, name="input")(x)
-        kernel, bias = _Affine(3 * self.features, self.kernel_init, name="state")(self.features)
+        own_kernel, own_bias = _Affine(self.features, self.kernel_init, name="input")(x.shape[-1])
+        kernel, bias = _Affine(self.features, self.kernel_init, name="state")(self.features)
+        gates = x @ own_kernel + own_bias
 
         def step(h: jax.Array, gate: jax.Array) -> tuple[jax.Array, jax.Array]:
             own_r, own_z, own_n = jnp.split(gate, 3, axis=-1)
@@ -58,22 +58,25 @@ class GRU(nn.Module):
 
 
 class _Affine(nn.Module):
-    """The parameters of a dense layer, for a loop that cannot create them."""
+    """The parameters of a dense layer to all three gates, for a loop that cannot create them."""
 
     features: int
-    kernel_init: Initializer
+    kernel_init: Initializer | None
 
     @nn.compact
     def __call__(self, inputs: int) -> tuple[jax.Array, jax.Array]:
-        kernel = self.param("kernel", self.kernel_init, (inputs, self.features))
-        return kernel, self.param("bias", _ZEROS, (self.features,))
+        shape = (inputs, 3 * self.features)
+        if self.kernel_init is None:
+            kernel = self.param("kernel", uniform_by_inputs, shape, self.features)
+            return kernel, self.param("bias", uniform_by_inputs, shape[1:], self.features)
+        return self.param("kernel", self.kernel_init, shape), self.param("bias", zero_bias, shape[1:], self.features)
 
 
 class BidirectionalGRU(nn.Module):
     """A `GRU` from each end (`forward` and `backward`), their states side by side."""
 
     features: int
-    kernel_init: Initializer = INITIALISERS["torch"]
+    kernel_init: Initializer | None = None
 
     @nn.compact
     def __call__(self, x: jax.Array, *, train: bool = False) -> jax.Array:

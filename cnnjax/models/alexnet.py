@@ -8,11 +8,10 @@ from flax import linen as nn
 
 from cnnjax.config import RequestError, choose
 from cnnjax.layers.blocks import ConvBlock
-from cnnjax.layers.dense import Dense
 from cnnjax.layers.dropout import Dropout
 from cnnjax.layers.normalisation import LocalResponseNorm
 from cnnjax.layers.parts import Parts
-from cnnjax.layers.pooling import REGION_POOLS
+from cnnjax.layers.region_pooling import REGION_POOLS
 from cnnjax.layers.sequence import Named, Sequential
 from cnnjax.models.network import Network, Stage
 
@@ -97,7 +96,7 @@ def alexnet(
     for name, before in {"stage6": pools, "stage7": ()}.items():
         dropped = (Named("dropout", Dropout(dropout, axis_name)), Named("block", parts.dense(scaled(_DENSE))))
         stages.append(Stage(name, Sequential((*before, *dropped))))
-    return Network((*stages, Stage("head", Dense(num_classes))))
+    return Network((*stages, Stage("head", parts.linear_head(num_classes))))
 
 
 def _pooled(block: ConvBlock, pool: nn.Module, *, normalised: bool) -> ConvBlock:

@@ -1,9 +1,8 @@
 """All-CNN-C (Springenberg, Dosovitskiy, Brox and Riedmiller 2015): strided convolutions in the place of pooling."""
 
-from cnnjax.layers.convolution import Conv
 from cnnjax.layers.dropout import Dropout
 from cnnjax.layers.parts import Parts
-from cnnjax.layers.pooling import REGION_POOLS
+from cnnjax.layers.region_pooling import REGION_POOLS
 from cnnjax.layers.sequence import Named, Sequential
 from cnnjax.models.network import Network, Stage
 
@@ -55,6 +54,7 @@ def all_cnn_c(
         Named("block1", parts.block(wide, 3, padding="valid")),
         Named("block2", parts.block(wide, 1)),
     )
-    head = (Named("conv", Conv(num_classes, 1)), Named("pool", REGION_POOLS["global_average"]()))
+    logits = parts.conv(num_classes, 1, use_bias=True)
+    head = (Named("conv", logits), Named("pool", REGION_POOLS["global_average"]()))
     named = {"stage1": stage1, "stage2": stage2, "stage3": stage3, "head": head}
     return Network(tuple(Stage(name, Sequential(layers)) for name, layers in named.items()))

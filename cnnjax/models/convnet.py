@@ -1,9 +1,11 @@
 """The small configurable network of the ablations: convolution blocks of doubling width, then a linear head."""
 
-from cnnjax.layers.blocks import DropoutThen
-from cnnjax.layers.dense import Dense
+from cnnjax.config import choose
 from cnnjax.layers.dropout import Dropout
 from cnnjax.layers.parts import Parts
+from cnnjax.layers.pooling import POOLS
+from cnnjax.layers.region_pooling import REGION_POOLS, region_pool
+from cnnjax.layers.sequence import Named, Sequential
 from cnnjax.models.network import Network, Stage
 
 
@@ -25,18 +27,35 @@ def convnet(
 ) -> Network:
     """`depth` stages of convolution, norm, detector and pooling (`stage1`, ...), and a linear `head`.
 
-    It takes as many spatial dimensions as its input has. Stage i has `width` * 2^(i - 1) feature maps; `dropout` stands
-    before the head.
+    It takes as many spatial dimensions as its input has.
+
+    Args:
+      num_classes: logits of the head.
+      width: feature maps of the first stage; each further one has twice as many.
+      depth: stages with a convolution.
+      kernel_size: of every convolution.
+      pool: of windows, a key of `cnnjax.layers.pooling.POOLS`, in each stage; or of regions, a key of
+        `cnnjax.layers.region_pooling.REGION_POOLS`, in the place of the last stage's windows, the others having max
+        pooling: `pyramid`, `dynamic` or `learned` regions, `adaptive_average` or `adaptive_max` to so many positions,
+        `global_average` or `global_max`. The head then sees as many features whatever the input's size, but for
+        `learned`, which has a weight for each position.
+      pool_size: of the windows, which do not overlap; and of the regions, see `region_pool` there: along each dimension
+        as many positions, quadrants or levels, and as many dynamic regions as its square.
+      norm, act, padding, init, connectivity: as in `cnnjax.layers.parts.Parts`.
+      dropout: the rate before the head.
+      axis_name: the axis of `jax.pmap` that statistics are shared over; None for one device.
+
+    Raises:
+      RequestError: for a name that is not there.
     """
-    parts = Parts(act, norm, pool, padding, init, connectivity, axis_name)
-    stages = [
-        Stage(
-            f"stage{i + 1}",
-            parts.block(width * 2**i, kernel_size, pool=parts.pooling(pool_size)),
-        )
-        for i in range(depth)
-    ]
-    return Network((*stages, Stage("head", DropoutThen(Dropout(dropout, axis_name), Dense(num_classes)))))
+    choose({**POOLS, **REGION_POOLS}, pool, "pool")
+    parts = Parts(act, norm, "max" if pool in REGION_POOLS else pool, padding, init, connectivity, axis_name)
+    blocks = [parts.block(width * 2**i, kernel_size, pool=parts.pooling(pool_size)) for i in range(depth)]
+    if pool in REGION_POOLS:
+        blocks[-1] = blocks[-1].clone(pool=region_pool(pool, pool_size, axis_name), pool_first=False)
+    stages = [Stage(f"stage{i}", block) for i, block in enumerate(blocks, start=1)]
+    head = (Named("dropout", Dropout(dropout, axis_name)), Named("layer", parts.linear_head(num_classes)))
+    return Network((*stages, Stage("head", Sequential(head))))
 
 
 def convnet_mnist1d(
@@ -59,4 +78,4 @@ def convnet_mnist1d(
     stages = [
         Stage(f"stage{i + 1}", parts.block(width, window, strides=2, padding=1)) for i, window in enumerate((5, 3, 3))
     ]
-    return Network((*stages, Stage("head", Dense(num_classes))))
+    return Network((*stages, Stage("head", parts.linear_head(num_classes))))

@@ -79,7 +79,7 @@ def densenet(
         down = Named("transition", transition(parts, features))
         stages.append(Stage(f"stage{i}", Sequential((Named("dense", block), down))))
     last = PreActivation(parts.detector, parts.normalisation())
-    return Network((*stages, Stage("head", pooled_head(num_classes, dropout, axis_name, before=last))))
+    return Network((*stages, Stage("head", pooled_head(parts, num_classes, dropout, before=last))))
 
 
 _STEMS: dict[str, Callable[[Parts, int], nn.Module]] = {

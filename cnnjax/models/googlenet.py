@@ -8,13 +8,13 @@ from flax import linen as nn
 
 from cnnjax.config import RequestError, choose
 from cnnjax.layers.auxiliary import AuxiliaryHead
-from cnnjax.layers.dense import Dense
 from cnnjax.layers.dropout import Dropout
 from cnnjax.layers.heads import pooled_head
 from cnnjax.layers.inception import Block, CeilPool, InceptionWidths, inception
 from cnnjax.layers.normalisation import NORMS, BatchNorm
 from cnnjax.layers.parts import Parts
-from cnnjax.layers.pooling import POOLS, REGION_POOLS
+from cnnjax.layers.pooling import POOLS
+from cnnjax.layers.region_pooling import REGION_POOLS
 from cnnjax.layers.sequence import Named, Sequential
 from cnnjax.models.network import Network, Stage
 
@@ -120,7 +120,7 @@ def googlenet(
             layers.append(Named("pool", pools[stage]))
         stages.append(Stage(stage, Sequential(tuple(layers))))
     rate = kind.dropout if dropout is None else dropout
-    return Network((*stages, Stage("head", pooled_head(num_classes, rate, axis_name))))
+    return Network((*stages, Stage("head", pooled_head(parts, num_classes, rate))))
 
 
 def _block_with_epsilon(parts: Parts) -> Block:
@@ -169,7 +169,7 @@ def _auxiliary_head(parts: Parts, block: Block, num_classes: int, width: int, po
             Named("conv", block(2 * width, 1, padding=0)),
             Named("dense", parts.dense(16 * width)),
             Named("dropout", Dropout(_AUXILIARY_DROPOUT, parts.axis_name)),
-            Named("logits", Dense(num_classes)),
+            Named("logits", parts.linear_head(num_classes)),
         )
     )
 

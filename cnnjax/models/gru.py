@@ -1,8 +1,8 @@
 """The recurrent baseline of MNIST-1D (Greydanus 2020)."""
 
 from cnnjax.config import choose
-from cnnjax.layers.dense import Dense
 from cnnjax.layers.initialisers import INITIALISERS
+from cnnjax.layers.parts import Parts
 from cnnjax.layers.recurrent import BidirectionalGRU
 from cnnjax.models.network import Network, Stage
 
@@ -15,5 +15,6 @@ def gru(num_classes: int, *, width: int = 6, init: str = "torch") -> Network:
     Raises:
       RequestError: for an initialiser that is not there.
     """
-    stage1 = Stage("stage1", BidirectionalGRU(width, choose(INITIALISERS, init, "init")))
-    return Network((stage1, Stage("head", Dense(num_classes))))
+    kernel_init = choose({**INITIALISERS, "torch": None}, init, "init")
+    head = Parts(init=init).linear_head(num_classes)
+    return Network((Stage("stage1", BidirectionalGRU(width, kernel_init)), Stage("head", head)))

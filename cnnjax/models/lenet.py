@@ -8,9 +8,8 @@ from flax import linen as nn
 
 from cnnjax.config import RequestError, choose
 from cnnjax.layers.activations import Activation
-from cnnjax.layers.blocks import ConvBlock, DenseBlock
-from cnnjax.layers.dense import Dense
-from cnnjax.layers.initialisers import INITIALISERS
+from cnnjax.layers.blocks import ConvBlock
+from cnnjax.layers.initialisers import starting_fields
 from cnnjax.layers.lenet import (
     LENET5_TABLE,
     EuclideanCodes,
@@ -40,7 +39,7 @@ def lenet1(
       num_classes: logits of the head.
       width: maps of H1; those of H2, what they see, and H3 are in proportion.
       act: the detector; when None the paper's, 1.7159 tanh(2 x / 3).
-      padding, init: as in `cnnjax.layers.parts.Parts`.
+      padding, init: as in `cnnjax.layers.parts.Parts`; the biases of the units start at 0.
 
     Raises:
       RequestError: for a name that is not there.
@@ -54,8 +53,8 @@ def lenet1(
         (
             Stage("stage1", ConvBlock(UnitBias(h1), detector)),
             Stage("stage2", ConvBlock(UnitBias(sparse), detector)),
-            Stage("stage3", _dense(5 * width // 2, init, detector)),
-            Stage("head", Dense(num_classes)),
+            Stage("stage3", parts.dense(5 * width // 2).clone(act=detector)),
+            Stage("head", parts.linear_head(num_classes)),
         )
     )
 
@@ -121,7 +120,7 @@ def _modern(num_classes: int, width: int, parts: Parts) -> Network:
             Stage("stage2", parts.block(8 * width // 3, 5, pool=parts.pooling(2), padding="valid")),
             Stage("stage3", parts.dense(20 * width)),
             Stage("stage4", parts.dense(14 * width)),
-            Stage("head", Dense(num_classes)),
+            Stage("head", parts.linear_head(num_classes)),
         )
     )
 
@@ -131,8 +130,8 @@ def _original(num_classes: int, parts: Parts, detector: Activation, pooling: Cal
         (
             Stage("stage1", ConvBlock(parts.conv(6, 5), detector, pool=pooling())),
             Stage("stage2", ConvBlock(_sparse_conv(parts, LENET5_TABLE, padding="valid"), detector, pool=pooling())),
-            Stage("stage3", _dense(120, parts.init, detector)),
-            Stage("stage4", _dense(84, parts.init, detector)),
+            Stage("stage3", parts.dense(120).clone(act=detector)),
+            Stage("stage4", parts.dense(84).clone(act=detector)),
             Stage("head", EuclideanCodes(num_classes)),
         )
     )
@@ -144,8 +143,4 @@ def _detector(act: str | None) -> Activation:
 
 def _sparse_conv(parts: Parts, table: tuple[tuple[int, ...], ...], **fields: Any) -> nn.Module:
     fields["padding"] = "valid" if parts.padding == "valid" else fields["padding"]
-    return SparseConv(table, 5, border=PADDINGS[parts.padding], kernel_init=INITIALISERS[parts.init], **fields)
-
-
-def _dense(features: int, init: str, detector: Activation) -> DenseBlock:
-    return DenseBlock(Dense(features, kernel_init=INITIALISERS[init]), detector)
+    return SparseConv(table, 5, border=PADDINGS[parts.padding], **starting_fields(parts.init), **fields)

@@ -134,7 +134,7 @@ def _apply(equation: core.JaxprEqn, inputs: Sequence[Fields | None]) -> Fields:
         return {a: f.window(1, strides[a], 1, -starts[a]) for a, f in first.items()}
     if name == "dot_general":
         return _through_product(params["dimension_numbers"], inputs, [len(shape_of(atom)) for atom in equation.invars])
-    if name in ("reduce_sum", "reduce_max", "reduce_min", "reduce_prod"):
+    if name in ("reduce_sum", "reduce_max", "reduce_min", "reduce_prod", "argmax", "argmin"):
         kept = [axis for axis in range(len(shape)) if axis not in params["axes"]]
         return {kept.index(a): f for a, f in first.items()} if set(first) <= set(kept) else EVERYTHING
     if name == "broadcast_in_dim":

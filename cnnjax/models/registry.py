@@ -10,14 +10,17 @@ import pydantic
 from cnnjax.config import ModelConfig, RequestError, choose, explain, nearest
 from cnnjax.models.alexnet import alexnet
 from cnnjax.models.all_cnn import all_cnn_c
+from cnnjax.models.coates import coates
 from cnnjax.models.convnet import convnet, convnet_mnist1d
 from cnnjax.models.densenet import DENSENETS
 from cnnjax.models.googlenet import GOOGLENETS
 from cnnjax.models.gru import gru
+from cnnjax.models.jarrett import jarrett
 from cnnjax.models.lenet import lenet1, lenet5
 from cnnjax.models.logistic import logistic
 from cnnjax.models.mlp import mlp
 from cnnjax.models.network import Network
+from cnnjax.models.pcanet import pcanet
 from cnnjax.models.resnet import PLAIN, RESNETS
 from cnnjax.models.resnet_cifar import CIFAR_PLAIN, CIFAR_RESNETS
 from cnnjax.models.vgg import VGGS
@@ -39,6 +42,9 @@ NETWORKS: dict[str, Callable[..., Network]] = {
     **CIFAR_PLAIN,
     **DENSENETS,
     "all_cnn_c": all_cnn_c,
+    "jarrett": jarrett,
+    "coates": coates,
+    "pcanet": pcanet,
 }
 
 

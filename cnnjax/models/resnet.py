@@ -101,7 +101,7 @@ def residual_network(
         named = tuple(Named(f"block{j}", block) for j, block in enumerate(blocks, start=1))
         stages.append(Stage(f"stage{i + 1}", Sequential(named)))
     last = PreActivation(parts.detector, parts.normalisation()) if form == "preactivation" else None
-    return Network((*stages, Stage("head", pooled_head(num_classes, dropout, parts.axis_name, before=last))))
+    return Network((*stages, Stage("head", pooled_head(parts, num_classes, dropout, before=last))))
 
 
 def small_stem(parts: Parts, features: int) -> nn.Module:

@@ -56,12 +56,7 @@ def load_torch(path: str | Path, name: str, **fields: Any) -> dict[str, Any]:
         first tensors that are missing, left over or of another shape are named.
     """
     family = choose(FAMILIES, name, "network with published weights")
-    try:
-        tensors = load_file(path)
-    except OSError as error:
-        raise RequestError(f"{path}: {error.strerror or error}; name a .safetensors file") from None
-    except safetensors.SafetensorError as error:
-        raise RequestError(f"{path}: no safetensors file ({error}); save a state dict with safetensors.torch") from None
+    tensors = read_tensors(path)
     classifier = f"{family.classifier}.weight"
     if classifier not in tensors or tensors[classifier].ndim != 2:
         raise RequestError(f"{path} does not fit {name}: missing {classifier} [classes, features]")
@@ -83,6 +78,25 @@ def load_torch(path: str | Path, name: str, **fields: Any) -> dict[str, Any]:
     return traverse_util.unflatten_dict(
         {place: jnp.asarray(array, jnp.float32) for place, array in found.items()}, sep="/"
     )
+
+
+def read_tensors(path: str | Path) -> dict[str, np.ndarray]:
+    """The tensors of a `.safetensors` file by name.
+
+    Raises:
+      RequestError: if it is not there, or no such file.
+    """
+    try:
+        return load_file(path)
+    except OSError as error:
+        raise RequestError(f"{path}: {error.strerror or error}; name a .safetensors file") from None
+    except safetensors.SafetensorError as error:
+        raise RequestError(f"{path}: no safetensors file ({error}); save a state dict with safetensors.torch") from None
+
+
+def is_torchs(tensors: Mapping[str, np.ndarray], name: str) -> bool:
+    """Whether tensors are named as torchvision names those of a network."""
+    return name in FAMILIES and f"{FAMILIES[name].classifier}.weight" in tensors
 
 
 def torch_name(place: str, family: Family) -> str:

@@ -4,10 +4,9 @@ import functools
 from collections.abc import Callable
 
 from cnnjax.config import choose
-from cnnjax.layers.dense import Dense
 from cnnjax.layers.dropout import Dropout
 from cnnjax.layers.parts import Parts
-from cnnjax.layers.pooling import REGION_POOLS
+from cnnjax.layers.region_pooling import REGION_POOLS
 from cnnjax.layers.sequence import Named, Sequential
 from cnnjax.models.network import Network, Stage
 
@@ -51,13 +50,13 @@ def vgg(
         Stage(f"stage{i + 1}", _convolutions(parts, count, width * min(2**i, 8)))
         for i, count in enumerate(convolutions)
     ]
-    adaptive = REGION_POOLS["adaptive_average"](positions)
+    adaptive, logits = REGION_POOLS["adaptive_average"](positions), parts.linear_head(num_classes)
     stages += [
         Stage("stage6", Sequential((Named("pool", adaptive), Named("block", parts.dense(dense))))),
         Stage(
             "stage7", Sequential((Named("dropout", Dropout(dropout, axis_name)), Named("block", parts.dense(dense))))
         ),
-        Stage("head", Sequential((Named("dropout", Dropout(dropout, axis_name)), Named("dense", Dense(num_classes))))),
+        Stage("head", Sequential((Named("dropout", Dropout(dropout, axis_name)), Named("dense", logits)))),
     ]
     return Network(tuple(stages))
 
