@@ -7,6 +7,7 @@ be right. This module imports no other room of the project.
 
 import dataclasses
 import difflib
+import re
 import typing
 from collections.abc import Iterable, Mapping
 from typing import Annotated, Any, Literal, TypeVar
@@ -44,27 +45,37 @@ class FilterRule:
 
     Attributes:
       pattern: a regular expression that must match the whole path, such as `stage1/.*` or `.*/kernel`.
-      source: the starting value of the kernels: `init` (the network's own initialiser) or a name in
-        `cnnjax.filters.sources.SOURCES`. Biases and the parameters of norms always start at `init`.
+      source: where the starting value comes from; see `cnnjax.filters.sources`. `init` is the network's own
+        initialiser. A name draws or fits kernels, such as `gaussian` or `kmeans`; biases and the parameters of norms
+        then start at `init`. `checkpoint:PATH` (the folder of a finished run, `{seed}` in it standing for this run's
+        seed), `arm:NAME` (the run of another arm of the study with the same seed) and `safetensors:PATH` give all that
+        the pattern matches, and the batch statistics that belong to it.
       state: `trained` or `frozen`.
+      combinations: if not 0, each kernel is a bank of this many times as many filters, in that state, and a trained
+        matrix, `mixing`, combines them linearly to the layer's own (Gavrikov and Keuper 2023).
     """
 
     pattern: str
     source: str = "init"
     state: Literal["trained", "frozen"] = "trained"
+    combinations: Annotated[int, Field(ge=0)] = 0
 
 
 def _parse_rules(value: Any) -> Any:
-    """The text form of a filter plan: `PATTERN=SOURCE,STATE` rules, with `;` between them."""
+    """The text form of a filter plan: `PATTERN=SOURCE,STATE[,COMBINATIONS]` rules, with `;` between them."""
     if not isinstance(value, str):
         return value
     rules = []
     for text in filter(None, (part.strip() for part in value.split(";"))):
-        pattern, equals, rest = text.rpartition("=")
-        source, _, state = rest.partition(",")
-        if not (equals and pattern and source and state):
-            raise ValueError(f"a rule reads PATTERN=SOURCE,STATE (as in stage.*=gaussian,frozen), not {text!r}")
-        rules.append({"pattern": pattern.strip(), "source": source.strip(), "state": state.strip()})
+        match = re.fullmatch(
+            r"(?P<pattern>.+)=\s*(?P<source>[^=]+?)\s*,\s*(?P<state>[a-z_]+)\s*(,\s*(?P<combinations>\d+)\s*)?", text
+        )
+        if not match:
+            raise ValueError(
+                f"a rule reads PATTERN=SOURCE,STATE[,COMBINATIONS] (as in stage.*=gaussian,frozen), not {text!r}"
+            )
+        given = {name: part for name, part in match.groupdict().items() if part is not None}
+        rules.append({**given, "pattern": given["pattern"].strip()})
     return tuple(rules)
 
 
@@ -83,9 +94,9 @@ class ModelConfig:
     Attributes:
       name: a key of `cnnjax.models.registry.NETWORKS`.
       width: feature maps of the first layer (of a densenet: of each, its growth rate); all others in proportion.
-      depth: stages of a `convnet`.
-      kernel_size: of a `convnet`.
-      pool, pool_size: the kind of down-sampling by windows, and the window of a `convnet`.
+      depth: stages, of a `convnet` or `jarrett`.
+      kernel_size: of the filters, where all have one size.
+      pool, pool_size: the kind of down-sampling, and the size of its windows or number of its regions.
       norm, act, padding, init, connectivity: the parts; see `cnnjax.layers.parts.Parts`.
       stem: `imagenet` for large images, `small` for those of CIFAR or MNIST.
       form: which published form of the network.
@@ -119,6 +130,7 @@ class DataConfig:
     Attributes:
       name: the name of a TFDS builder: one shipped here (`mnist_5k`, `digits_8x8`, `mnist1d`) or any other.
       dir: where prepared data sets lie; empty for TFDS's own default (`TFDS_DATA_DIR`, or `~/tensorflow_datasets`).
+      classes: the labels whose examples alone are used, numbered anew in this order; empty for all.
       validation: the share of the training split held out, stratified, where the set has no validation split.
       augment: random changes of each training example, in this order.
       max_shift: the largest shift in pixels, each way and along each axis.
@@ -126,6 +138,7 @@ class DataConfig:
 
     name: str = "mnist_5k"
     dir: str = ""
+    classes: Annotated[tuple[Annotated[int, Field(ge=0)], ...], BeforeValidator(_parse_list)] = ()
     validation: Annotated[float, Field(gt=0, lt=1)] = 0.1
     augment: Annotated[tuple[Literal["shift", "flip"], ...], BeforeValidator(_parse_list)] = ()
     max_shift: Annotated[int, Field(gt=0)] = 2
@@ -183,6 +196,39 @@ class TrainConfig:
 
 
 @dataclass(frozen=True, config=_STRICT)
+class FitConfig:
+    """How unsupervised filters are learned (`cnnjax.filters.unsupervised`), layer by layer.
+
+    Attributes:
+      patches: how many windows of a layer's input, drawn at random from the training split, it is learned from.
+      iterations: of k-means; of the sparse autoencoder, passes over the patches.
+      whitening: what is added to the patches' variances before they are divided by them, as a share of the mean one.
+    """
+
+    patches: Annotated[int, Field(gt=0)] = 20000
+    iterations: Annotated[int, Field(gt=0)] = 30
+    whitening: Annotated[float, Field(ge=0)] = 0.1
+
+
+@dataclass(frozen=True, config=_STRICT)
+class HeadConfig:
+    """How the last layer is found.
+
+    Attributes:
+      name: `sgd` trains it with all that is trained, by `optim`. On frozen features, `ridge` solves the least squares
+        in closed form, and `logistic` lowers the cross-entropy by L-BFGS until it converges; `optim` and the epochs
+        then say nothing.
+      strengths: the L2 penalties tried, the best on validation taken, in units of the features' mean variance times the
+        number of examples.
+    """
+
+    name: Literal["sgd", "ridge", "logistic"] = "sgd"
+    strengths: Annotated[
+        tuple[Annotated[float, Field(gt=0)], ...], BeforeValidator(_parse_list), Field(min_length=1)
+    ] = (1e-6, 1e-5, 1e-4, 1e-3, 1e-2, 1e-1, 1.0, 10.0)
+
+
+@dataclass(frozen=True, config=_STRICT)
 class StudyConfig:
     """What is compared with what.
 
@@ -202,6 +248,8 @@ class Config:
     model: ModelConfig = ModelConfig()
     data: DataConfig = DataConfig()
     filters: FilterPlan = (FilterRule(".*"),)
+    fit: FitConfig = FitConfig()
+    head: HeadConfig = HeadConfig()
     optim: OptimConfig = OptimConfig()
     train: TrainConfig = TrainConfig()
     study: StudyConfig = StudyConfig()

@@ -10,7 +10,9 @@ from flax import linen as nn
 from cnnjax.config import FilterRule
 from cnnjax.filters.freezing import frozen_modules, frozen_prefix, frozen_statistics, keep_frozen
 from cnnjax.filters.plan import cover, flatten
+from cnnjax.layers.sequence import Sequential
 from cnnjax.models.convnet import convnet
+from cnnjax.models.network import Network, Stage
 from tests.variables import drawn_variables
 
 MODEL = convnet(3, width=2, depth=2, kernel_size=3, norm="batch", dropout=0.5)
@@ -20,11 +22,16 @@ PATHS = list(flatten(VARIABLES["params"]))
 STATISTICS = [f"stage{i}/norm/{name}" for i in (1, 2) for name in ("mean", "var")]
 
 
-def frozen_by(*patterns: str) -> frozenset[str]:
-    """The modules frozen by a plan that freezes what any of the patterns matches and trains the rest."""
+def rules_by(*patterns: str) -> dict[str, FilterRule]:
+    """A plan that freezes what any of the patterns matches and trains the rest."""
     frozen = "|".join(patterns) or "(?!)"
     plan = [FilterRule(f"(?!({frozen})$).*")] + ([FilterRule(frozen, state="frozen")] if patterns else [])
-    return frozen_modules(cover(PATHS, plan))
+    return cover(PATHS, plan)
+
+
+def frozen_by(*patterns: str) -> frozenset[str]:
+    """The modules that such a plan freezes."""
+    return frozen_modules(rules_by(*patterns))
 
 
 @pytest.mark.parametrize(
@@ -67,17 +74,39 @@ def test_statistics_of_frozen_modules(patterns: list[str], statistics: set[str])
 @pytest.mark.parametrize(
     ("patterns", "prefix"),
     [
-        ([], None),
-        (["stage1/.*"], "stage1"),
-        (["stage1/.*", "stage2/.*"], "stage2"),
-        (["stage2/.*"], None),
-        (["stage1/conv/.*"], None),
-        (["stage1/.*", "stage2/conv/.*"], "stage1"),
-        (["stage1/.*", "head/.*"], "stage1"),
+        ([], ()),
+        (["stage1/.*"], ("stage1",)),
+        (["stage1/.*", "stage2/.*"], ("stage1", "stage2")),
+        (["stage2/.*"], ()),
+        (["stage1/conv/.*"], ()),
+        (["stage1/.*", "stage2/conv/.*"], ("stage1",)),
+        (["stage1/.*", "head/.*"], ("stage1",)),
     ],
 )
-def test_prefix_ends_before_the_first_stage_that_is_trained(patterns: list[str], prefix: str | None) -> None:
-    assert frozen_prefix(MODEL, frozen_by(*patterns)) == prefix
+def test_prefix_ends_before_the_first_stage_that_is_trained(patterns: list[str], prefix: tuple[str, ...]) -> None:
+    rules = rules_by(*patterns)
+    assert frozen_prefix(MODEL, rules, frozen_modules(rules)) == prefix
+
+
+@pytest.mark.parametrize(
+    ("frozen", "prefix"),
+    [
+        ([], ()),
+        (["conv"], ("first", "conv", "pool")),
+        (["conv", "dense"], ("first", "conv", "pool", "dense", "last")),
+        (["dense"], ()),
+    ],
+)
+def test_stages_without_parameters_belong_to_the_frozen_ones_beside_them(
+    frozen: list[str], prefix: tuple[str, ...]
+) -> None:
+    names = ("first", "conv", "pool", "dense", "last", "head")
+    model = Network(tuple(Stage(name, Sequential(())) for name in names))
+    rules = {
+        f"{stage}/kernel": FilterRule(".*", state="frozen" if stage in frozen else "trained")
+        for stage in ("conv", "dense", "head")
+    }
+    assert frozen_prefix(model, rules, frozen_modules(rules)) == prefix
 
 
 def trained_step(modules: frozenset[str], until: str) -> tuple[np.ndarray, dict[str, Any]]:

@@ -60,3 +60,9 @@ def test_variables_by_path_and_back() -> None:
 def test_kernels_are_told_by_their_name() -> None:
     paths = ["stage1/conv/kernel", "head/kernel", "stage1/conv/bias", "stage1/norm/scale", "stage1/kernel/bias"]
     assert [path for path in paths if is_kernel(path)] == ["stage1/conv/kernel", "head/kernel"]
+
+
+def test_frozen_kernels_that_are_combined_leave_their_matrices_to_train() -> None:
+    assert len(cover(PATHS, [FilterRule(".*", "he", "frozen", 2)])) == len(PATHS)
+    with pytest.raises(RequestError, match="everything is frozen"):
+        cover(["head/bias"], [FilterRule(".*", "he", "frozen", 2)])

@@ -5,6 +5,7 @@ import functools
 import jax
 import numpy as np
 import pytest
+import scipy.fft
 import scipy.stats
 
 from cnnjax.filters import random
@@ -69,7 +70,37 @@ def test_orthogonal_draw_has_no_preferred_sign() -> None:
     assert {round(draw, 5) for draw in draws} == {round(np.sqrt(2), 5), -round(np.sqrt(2), 5)}
 
 
-@pytest.mark.parametrize("name", SOURCES)
+@pytest.mark.parametrize("shape", [(9, 4, 16), (5, 6, 2, 8), (4, 3, 5, 2, 6)])
+def test_smoothed_filters_have_low_frequencies_and_one_scale(shape: tuple[int, ...]) -> None:
+    axes = tuple(range(len(shape) - 2))
+    frequencies = np.meshgrid(*[np.fft.fftfreq(16) for _ in axes], indexing="ij")
+    high = np.max(np.abs(frequencies), axis=0) > 0.25  # cycles a pixel: half the Nyquist frequency
+
+    weights = drawn("smoothed", shape)
+    power = np.abs(np.fft.fftn(weights, (16,) * len(axes), axes=axes)) ** 2
+    assert power[high].sum() / power.sum() < 0.5 * high.mean()  # which is the share of white noise
+    assert weights.dtype == np.float32
+    np.testing.assert_allclose(np.linalg.norm(weights.reshape(-1, shape[-1]), axis=0), np.sqrt(2), rtol=1e-5)
+
+
+@pytest.mark.parametrize("size", [5, 12])
+def test_smoothed_filters_have_the_stated_mix_of_cosines(size: int) -> None:
+    cosines = scipy.fft.dct(drawn("smoothed", (size, 16, 64)), axis=0, norm="ortho").reshape(size, -1)
+    amplitudes = np.sqrt(np.mean(cosines**2, axis=1))
+    np.testing.assert_allclose(
+        amplitudes[1:4] / amplitudes[0], np.exp(-((np.pi * np.arange(1, 4) / 4) ** 2) / 2), rtol=0.1
+    )
+    correlations = np.corrcoef(cosines)[np.triu_indices(size, 1)]  # none, if the border mirrors
+    assert np.abs(correlations).max() < 5 / np.sqrt(cosines.shape[1])
+
+
+def test_smoothed_filters_of_one_element_are_gaussian_directions() -> None:
+    weights = drawn("smoothed", (1, 1, 3, 400)).reshape(3, 400) / np.sqrt(2)
+    assert scipy.stats.kstest(weights[0], scipy.stats.uniform(-1, 2).cdf).pvalue > 1e-3  # Archimedes
+    np.testing.assert_allclose(np.abs(drawn("smoothed", (1, 64))), np.sqrt(2), rtol=1e-6)
+
+
+@pytest.mark.parametrize("name", [*SOURCES, "smoothed"])
 def test_draw_changes_with_the_key_and_not_without(name: str) -> None:
     np.testing.assert_array_equal(drawn(name), drawn(name))
     assert (drawn(name) != drawn(name, seed=1)).mean() > 0.3

@@ -68,8 +68,8 @@ def load_dataset(config: DataConfig) -> Dataset:
     its validation split is the test.
 
     Raises:
-      RequestError: for a set that is not here, has no training split, or no images of one size with labels; or a
-        validation share that leaves a split empty.
+      RequestError: for a set that is not here, has no training split, or no images of one size with labels; a
+        validation share that leaves a split empty; or classes that it does not have.
     """
     builder = prepared_builder(config)
     names = set(builder.info.splits)
@@ -89,17 +89,38 @@ def load_dataset(config: DataConfig) -> Dataset:
                 f"the {empty[0]} split empty"
             )
         train, validation = train.take(parts["train"]), train.take(parts["validation"])
-    return Dataset(_summary(config, builder, train, validation, test), train, validation, test)
+    num_classes = builder.info.features[_keys(builder)[1]].num_classes
+    if config.classes:
+        _check_classes(config, num_classes)
+        train, validation, test = (_keep_classes(split, config.classes) for split in (train, validation, test))
+        num_classes = len(config.classes)
+    return Dataset(_summary(config, num_classes, train, validation, test), train, validation, test)
 
 
-def _summary(config: DataConfig, builder: tfds.core.DatasetBuilder, *splits: Split) -> DataSummary:
+def _check_classes(config: DataConfig, num_classes: int) -> None:
+    wrong = [label for label in config.classes if label >= num_classes]
+    if wrong:
+        raise RequestError(f"config.data.classes: {config.name} has no class {wrong[0]}; only 0 to {num_classes - 1}")
+    if len(config.classes) < 2 or len(set(config.classes)) < len(config.classes):
+        given = ",".join(map(str, config.classes))
+        raise RequestError(f"config.data.classes: needs two classes or more, each once; given {given}")
+
+
+def _keep_classes(split: Split, classes: tuple[int, ...]) -> Split:
+    """The examples of these classes, whose labels become their places in `classes`."""
+    kept = split.take(np.flatnonzero(np.isin(split.labels, classes)))
+    order = np.argsort(classes)
+    return Split(kept.images, order[np.searchsorted(classes, kept.labels, sorter=order)].astype(np.int32))
+
+
+def _summary(config: DataConfig, num_classes: int, *splits: Split) -> DataSummary:
     train = splits[0]
     axes = tuple(range(train.images.ndim - 1))
     std = train.images.std(axes, dtype=np.float64)
     return DataSummary(
         name=config.name,
         shape=train.images.shape[1:],
-        num_classes=builder.info.features[_keys(builder)[1]].num_classes,
+        num_classes=num_classes,
         mean=tuple(train.images.mean(axes, dtype=np.float64).tolist()),
         std=tuple(np.where(std > 0, std, 1).tolist()),
         sizes=dict(zip(("train", "validation", "test"), map(len, splits), strict=True)),

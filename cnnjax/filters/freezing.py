@@ -39,11 +39,12 @@ def keep_frozen(modules: frozenset[str]) -> Callable[..., Any]:
     return intercept
 
 
-def frozen_prefix(model: Network, modules: frozenset[str]) -> str | None:
-    """The last of the leading stages that are frozen whole; None if the first one is not."""
-    last = None
-    for stage in model.stage_names:
-        if stage not in modules:
-            break
-        last = stage
-    return last
+def frozen_prefix(model: Network, rules: Mapping[str, FilterRule], modules: frozenset[str]) -> tuple[str, ...]:
+    """The leading stages that are frozen whole; empty if the first one with parameters is not.
+
+    Stages without parameters, such as a pooling, belong to the frozen ones before them, and so do those in front.
+    """
+    own = {path.split("/")[0] for path in rules}
+    names = model.stage_names
+    end = next((place for place, stage in enumerate(names) if stage in own and stage not in modules), len(names))
+    return names[:end] if own.intersection(names[:end]) else ()

@@ -50,11 +50,13 @@ def cover(paths: Iterable[str], plan: Sequence[FilterRule]) -> dict[str, FilterR
     missing = [path for path in paths if path not in rules]
     if missing:
         raise RequestError(f"config.filters: no rule covers {', '.join(missing)}")
-    if all(rule.state == "frozen" for rule in rules.values()):
+    # A kernel that is combined brings a matrix, which is trained.
+    if all(rule.state == "frozen" and not (rule.combinations and is_kernel(path)) for path, rule in rules.items()):
         raise RequestError("config.filters: everything is frozen; at least one parameter must be trained")
     return rules
 
 
 def is_kernel(path: str) -> bool:
-    """Whether the parameter at a path is a kernel: not a bias, a norm's scale, or another layer's own coefficients."""
-    return path.rpartition("/")[2] == "kernel"
+    """Whether the parameter at a path is a kernel, or a matrix that combines kernels: not a bias, a norm's scale, or
+    another layer's own coefficients."""
+    return path.rpartition("/")[2] in ("kernel", "mixing")
