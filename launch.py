@@ -30,7 +30,7 @@ def main(arguments: list[str]) -> int:
     if given.help:
         print(__doc__, given.get_help(), sep="\n")
         return 0
-    request = Request(given.mode, given.config, given.workdir, changes, given.arms, given.seeds)
+    request = Request(given.mode, given.config, given.workdir, changes, given.arms, given.seeds, given.top)
     return run_interruptibly(lambda interruption: execute(request, interruption))
 
 

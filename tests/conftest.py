@@ -28,7 +28,7 @@ from cnnjax.study.experiment import Experiment
 from cnnjax.study.report import write_report
 from cnnjax.study.runner import run_study
 from cnnjax.study.workdir import Study, write_study
-from cnnjax.train.assembly import Assembly, Compiled, assemble
+from cnnjax.train.assembly import Assembly, Shared, assemble
 from cnnjax.train.interruption import Interruption
 
 
@@ -77,13 +77,13 @@ def linear_config() -> Config:
 
 
 @pytest.fixture(scope="session")
-def compiled() -> Compiled:
-    return Compiled()
+def shared() -> Shared:
+    return Shared()
 
 
 @pytest.fixture(scope="session")
-def linear(linear_config: Config, toy: Dataset, compiled: Compiled) -> Assembly:
-    return assemble(linear_config, toy, 0, compiled, Interruption())
+def linear(linear_config: Config, toy: Dataset, shared: Shared) -> Assembly:
+    return assemble(linear_config, toy, 0, shared, Interruption())
 
 
 @pytest.fixture(scope="session")

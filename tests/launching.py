@@ -88,7 +88,7 @@ def outcome(workdir: Path, arm: str = "learned") -> dict[str, Any]:
     run = cnnjax.load(folder)
     rows = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
     results = pd.read_csv(workdir / "results.csv")
-    chosen = results[(results.arm == arm) & (results.metric != "train_seconds")]
+    chosen = results[(results.arm == arm) & ~results.metric.str.endswith("_seconds")]
     return {
         "variables": fingerprint(run.variables),
         "state": saved_state(folder),

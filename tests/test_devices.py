@@ -61,12 +61,12 @@ SHARDS_AGREE = """
 import dataclasses, jax, numpy as np
 from cnnjax.data.dataset import load_dataset
 from cnnjax.study.experiment import read_experiment
-from cnnjax.train.assembly import Compiled, assemble
+from cnnjax.train.assembly import Shared, assemble
 from cnnjax.train.interruption import Interruption
 
 assert jax.device_count() == 8
 config = read_experiment("tests/tiny_experiment.py", {}, ["frozen"]).arms["frozen"]
-run = assemble(config, load_dataset(config.data), 0, Compiled(), Interruption())
+run = assemble(config, load_dataset(config.data), 0, Shared(), Interruption())
 state = run.program.train(run.state, run.inputs.frozen, run.inputs.train, run.inputs.keys, 50)
 leaves = jax.tree.leaves(state)
 for leaf in leaves:

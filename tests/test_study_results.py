@@ -36,6 +36,7 @@ def finished(accuracy: float, parameters_trained: int) -> dict[str, Any]:
         "metrics": {"validation": {"accuracy": 0.5}, "test": {"loss": 0.3, "accuracy": accuracy}},
         "parameters": 100,
         "parameters_trained": parameters_trained,
+        "features": 12,
         "seconds": {"train": 100 * accuracy, "preparation": 1.0},
     }
 
@@ -73,10 +74,12 @@ def test_collects_finished_runs_alone(study: Study) -> None:
         ("train", "accuracy"): 0.2,
         (None, "parameters"): 100,
         (None, "parameters_trained"): 7,
+        (None, "features"): 12,
         (None, "best_step"): 10,
         (None, "train_seconds"): 85.0,
+        (None, "preparation_seconds"): 1.0,
     }
-    assert len(one) == 9
+    assert len(one) == 11
 
 
 def test_results_are_written_as_they_are_returned(study: Study) -> None:

@@ -43,7 +43,7 @@ def test_what_is_run_again(tmp_path: Path, state: str | None, again: bool) -> No
     study = study_of(tmp_path, "only")
     if state:
         study.units[0].folder.mkdir(parents=True)
-        names = ("metrics", "parameters", "parameters_trained", "best_step", "seconds", "error")
+        names = ("metrics", "parameters", "parameters_trained", "features", "best_step", "seconds", "error")
         (study.units[0].folder / "status.json").write_text(json.dumps({"state": state, **dict.fromkeys(names)}))
     assert unfinished(study) == (study.units if again else [])
 

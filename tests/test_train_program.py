@@ -11,7 +11,7 @@ from cnnjax.data.augmentation import augment
 from cnnjax.data.dataset import Dataset
 from cnnjax.data.feed import epoch_order, standardise
 from cnnjax.ops.keys import stream_key
-from cnnjax.train.assembly import Assembly, Compiled, assemble, best_variables
+from cnnjax.train.assembly import Assembly, Shared, assemble, best_variables
 from cnnjax.train.devices import replicate
 from cnnjax.train.interruption import Interruption
 from cnnjax.train.loop import evaluate
@@ -57,7 +57,7 @@ FULL = Config(
 @pytest.fixture(scope="module")
 def full(toy: Dataset) -> Assembly:
     """Batch norm, dropout, augmentation and weight decay; the second of two stages is frozen."""
-    return assemble(FULL, toy, 0, Compiled(), Interruption())
+    return assemble(FULL, toy, 0, Shared(), Interruption())
 
 
 def logits_of(images: np.ndarray, kernel: np.ndarray, bias: np.ndarray) -> np.ndarray:

@@ -1,22 +1,29 @@
 """From a config to a network: what is refused, where it starts, and what is trained."""
 
+import dataclasses
+import re
+from types import MappingProxyType
+
 import jax
 import numpy as np
 import pytest
 
-from cnnjax.config import Config, DataConfig, FilterRule, ModelConfig, RequestError, TrainConfig, override
-from cnnjax.data.dataset import Dataset, DataSummary
-from cnnjax.train.assembly import Assembly, Compiled, assemble
-from cnnjax.train.interruption import Interruption
+from cnnjax.config import Config, DataConfig, ModelConfig, RequestError, TrainConfig, override
+from cnnjax.data.dataset import DataSummary
+from cnnjax.filters.saved import Saved
+from cnnjax.models import registry
+from cnnjax.models.coates import coates
 from cnnjax.train.setup import (
+    Blueprint,
     Partition,
     abstract_variables,
     build_model,
     check_request,
     count,
-    partition,
-    rules_of,
-    starting_function,
+    head_place,
+    init_function,
+    make_blueprint,
+    starting_values,
 )
 
 SUMMARY = DataSummary("digits_8x8", (8, 8, 1), 10, (78.0,), (96.0,), {"train": 1258, "validation": 180, "test": 359})
@@ -27,11 +34,17 @@ CONFIG = Config(
 )
 
 
+GREEDY = override(CONFIG, {"filters": "stage.*=kmeans,frozen;head/.*=init,trained"})
+SAVED: Saved = MappingProxyType({"arm:a": {"params": {}, "batch_stats": {}}})
+
+
+def blueprint_of(plan: str, **changes: object) -> Blueprint:
+    fields = {path.replace("__", "."): value for path, value in changes.items()}
+    return make_blueprint(override(CONFIG, {"filters": plan, **fields}), SUMMARY)
+
+
 def partitioned(plan: str) -> Partition:
-    config = override(CONFIG, {"filters": plan})
-    model = build_model(config.model, SUMMARY)
-    abstract = abstract_variables(model, SUMMARY)
-    return partition(model, abstract, rules_of(config, abstract))
+    return blueprint_of(plan).parts
 
 
 @pytest.mark.parametrize(
@@ -61,32 +74,121 @@ def partitioned(plan: str) -> Partition:
         ("filters", ".*=gausian,trained", "did you mean 'gaussian'"),
         ("filters", "head/.*=init,trained", "no rule covers"),
         ("filters", ".*=init,frozen", "everything is frozen"),
+        ("filters", ".*=init,trained;stage1/.*=he,frozen", "stage1/conv/kernel is covered twice"),
+        ("filters", ".*=checkpoint:,trained", "config.filters: source of filters 'checkpoint:': needs a name"),
+        ("filters", ".*=init,frozen,2", "config.filters: .*: combinations need filters that are drawn or fitted"),
+        ("filters", "stage1/.*=zca,frozen;.*(2|head)/.*=gabor,trained", "config.filters: head/layer/kernel: a Gabor"),
+        ("filters", "stage1/.*=arm:a,frozen;.*(2|head)/.*=init,trained", "arm:a has no stage1/conv/kernel"),
+        ("model.kernel_size", 9, "config.filters: stage1/conv/kernel: no window of [(]9, 9[)] lies within"),
     ],
 )
 def test_wrong_request(monkeypatch: pytest.MonkeyPatch, field: str, value: object, message: str) -> None:
     monkeypatch.setattr(jax, "device_count", lambda: 8)
-    check_request(CONFIG, SUMMARY)
     with pytest.raises(RequestError, match=message) as raised:
-        check_request(override(CONFIG, {field: value}), SUMMARY)
+        check_request(override(GREEDY, {field: value}), SUMMARY, SAVED)
     assert str(raised.value).startswith("config.")
     assert "\n" not in str(raised.value)
 
 
+def test_right_requests_pass() -> None:
+    for changes in ({}, {"head.name": "ridge"}, {"filters": "stage.*=he,frozen,3;head/.*=init,trained"}):
+        check_request(override(GREEDY, changes), SUMMARY, SAVED)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        (
+            {"filters": ".*=init,trained"},
+            "config.head.name: all but the dense layer head/layer must be frozen, and it trained; "
+            "stage1/conv/kernel is trained",
+        ),
+        (
+            {"filters": "stage.*|head/layer/bias=he,frozen;head/layer/kernel=init,trained"},
+            "config.head.name: all but the dense layer head/layer must be frozen, and it trained; "
+            "head/layer/bias is frozen",
+        ),
+        (
+            {"filters": "stage.*=he,frozen;head/.*=he,trained,2"},
+            "config.head.name: all but the dense layer head/layer must be frozen, and it trained; "
+            "head/layer/mixing is trained",
+        ),
+        ({"data.augment": "flip"}, "config.data.augment: ridge sees each example as it is; leave it empty"),
+    ],
+)
+def test_head_in_closed_form_needs_all_else_frozen_and_one_dense_layer(
+    changes: dict[str, object], message: str
+) -> None:
+    with pytest.raises(RequestError, match=f"^{re.escape(message)}$"):
+        check_request(override(GREEDY, {"head.name": "ridge", **changes}), SUMMARY, SAVED)
+
+
+def test_network_without_a_dense_head_has_none_in_closed_form() -> None:
+    config = Config(model=ModelConfig(name="all_cnn_c", width=2))
+    with pytest.raises(RequestError, match=r"^config.head.name: head of this network is not one dense layer; use sgd"):
+        head_place(make_blueprint(config, dataclasses.replace(SUMMARY, shape=(16, 16, 1))))
+
+
+def test_head_is_the_dense_layer_of_the_last_stage() -> None:
+    place = head_place(blueprint_of("stage.*=he,frozen;head/.*=init,trained"))
+    assert (place.path, place.fan_in, place.features) == ("head/layer/kernel", 16, 10)
+    assert head_place(blueprint_of(".*=init,trained", model=ModelConfig("logistic"))).path == "head/kernel"
+
+
 def test_start_is_a_function_of_the_seed() -> None:
-    plan = "stage1/.*=gaussian,trained;head/.*=init,trained"
-    config = override(CONFIG, {"model.depth": 1, "filters": plan})
-    model = build_model(config.model, SUMMARY)
-    start = starting_function(model, SUMMARY, rules_of(config, abstract_variables(model, SUMMARY)))
-    first, again, other = (start(seed)["params"] for seed in (3, 3, 4))
+    blueprint = blueprint_of("stage1/.*=gaussian,frozen,2;head/.*=init,trained", model__depth=1)
+    init = init_function(blueprint.model, SUMMARY)
+    images = np.zeros((1, 8, 8, 1), np.uint8)
+
+    def start(seed: int) -> tuple[dict[str, jax.Array], dict[str, jax.Array]]:
+        return starting_values(blueprint, init(seed), seed, images, [], {}, CONFIG.fit, SAVED, lambda what, share: None)
+
+    (first, stats), (again, _), (other, _) = start(3), start(3), start(4)
+    assert {path: array.shape for path, array in first.items()} == {
+        path: array.shape for path, array in blueprint.abstract["params"].items()
+    }
     kernels = [path for path, array in first.items() if array.ndim > 1]
-    assert len(kernels) == 2
+    assert len(kernels) == 3
     for path in first:
         assert np.array_equal(first[path], again[path])
     for path in kernels:
         assert not np.array_equal(first[path], other[path])
     # Statistics start as those of inputs of mean 0 and variance 1.
-    for path, array in start(3)["batch_stats"].items():
+    for path, array in stats.items():
         np.testing.assert_array_equal(array, np.full(array.shape, path.endswith("var")))
+
+
+def test_blueprint_has_the_banks_in_place_of_the_kernels() -> None:
+    blueprint = blueprint_of(".*/conv/kernel=he,frozen,3;(.*/norm|head)/.*=init,trained")
+    shapes = {path: array.shape for path, array in blueprint.abstract["params"].items()}
+    assert shapes["stage2/conv/kernel"] == (3, 3, 2, 12)
+    assert shapes["stage2/conv/mixing"] == (12, 4)
+    assert blueprint.rules.keys() == shapes.keys()
+    parts = blueprint.parts
+    assert parts.frozen == {"stage1/conv/kernel", "stage2/conv/kernel"}
+    assert {"stage1/conv/mixing", "stage2/conv/mixing", "stage1/norm/scale"} <= parts.trained
+    assert parts.prefix is None and not parts.modules and len(parts.moving) == 4
+
+
+def test_norms_alone_are_trained() -> None:
+    parts = partitioned(".*/norm/.*=init,trained;.*/(conv|layer)/.*=init,frozen")
+    assert parts.trained == {f"stage{i}/norm/{name}" for i in (1, 2) for name in ("scale", "bias")}
+    assert len(parts.moving) == 4 and not parts.fixed
+
+
+def test_all_frozen_but_the_matrices_of_combinations() -> None:
+    parts = partitioned(".*=he,frozen,2")
+    assert parts.trained == {f"{layer}/mixing" for layer in ("stage1/conv", "stage2/conv", "head/layer")}
+
+
+def test_stage_without_parameters_is_as_frozen_as_what_is_before_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(registry.NETWORKS, "coates", coates)
+    model = ModelConfig(name="coates", width=3, kernel_size=2)
+    parts = blueprint_of("(whiten|code)/.*=init,frozen;head/.*=init,trained", model=model).parts
+    assert parts.prefix == "pool"
+    assert parts.modules == {"whiten", "code", "pool"}
+    parts = blueprint_of("whiten/.*=init,frozen;(code|head)/.*=init,trained", model=model).parts
+    assert (parts.prefix, parts.modules) == ("whiten", {"whiten"})
 
 
 def test_all_is_trained_and_moves_without_a_frozen_rule() -> None:
@@ -124,25 +226,3 @@ def test_count_of_numbers() -> None:
     abstract = abstract_variables(build_model(CONFIG.model, SUMMARY), SUMMARY)["params"]
     # 3 x 3 windows, 1 to 2 and 2 to 4 maps, each with a scale and a shift; 2 x 2 x 4 inputs to 10 classes.
     assert count(abstract, frozenset(abstract)) == (18 + 4) + (72 + 8) + (160 + 10)
-
-
-def test_assembly_is_as_long_as_the_config_says(linear: Assembly) -> None:
-    assert linear.steps_per_epoch == 6  # 50 examples, 8 at a time
-    assert linear.plan.steps == 13
-    assert linear.plan.boundaries == (6, 12, 13)
-    assert (linear.plan.validation, linear.plan.test) == ((0, 21), (21, 34))
-    assert linear.parameters == linear.parameters_trained == 36 * 3 + 3
-    assert not linear.from_features
-
-
-def test_runs_that_differ_in_values_alone_compile_once(
-    toy: Dataset, linear: Assembly, linear_config: Config, compiled: Compiled
-) -> None:
-    other = override(linear_config, {"filters": (FilterRule(".*", "gaussian"),)})
-    seed = assemble(linear_config, toy, 1, compiled, Interruption())
-    arm = assemble(other, toy, 0, compiled, Interruption())
-    assert seed.program is arm.program is linear.program
-    kernels = [np.asarray(run.state.trained["head/kernel"]) for run in (linear, seed, arm)]
-    assert not any(np.array_equal(kernels[i], kernels[j]) for i, j in ((0, 1), (0, 2), (1, 2)))
-    orders = [jax.random.key_data(run.inputs.keys.order).tolist() for run in (linear, seed, arm)]
-    assert orders[0] == orders[2] != orders[1]  # arms are paired, seeds are not

@@ -2,7 +2,7 @@
 
 import dataclasses
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 
 from etils import epath
 from rich.console import Console
@@ -16,6 +16,7 @@ from cnnjax.study.files import is_disk_full
 from cnnjax.study.report import print_summary, require_finished, write_report
 from cnnjax.study.results import collect, troubles
 from cnnjax.study.runner import DiskFull, load_datasets, run_study, unfinished
+from cnnjax.study.screening import choose_top
 from cnnjax.study.workdir import Study, Unit, claim, machine, open_study, read_study, write_study
 from cnnjax.train.compilation_cache import keep_compilations
 from cnnjax.train.interruption import Interruption
@@ -35,6 +36,7 @@ class Request:
       changes: the fields set by `--config.a.b=value`.
       arms: the names given; None for all.
       seeds: the number given; None for the config's.
+      top: of a screening, how many architectures are trained in full; None for all.
     """
 
     mode: str
@@ -43,6 +45,7 @@ class Request:
     changes: Mapping[str, str]
     arms: list[str] | None
     seeds: int | None
+    top: int | None = None
 
 
 def execute(request: Request, interruption: Interruption) -> int:
@@ -89,6 +92,8 @@ def _workdir(request: Request) -> epath.Path:
 
 def _run(request: Request, console: Console, interruption: Interruption) -> int:
     experiment, folder = _experiment(request), _workdir(request)
+    if request.top is not None and not experiment.screening:
+        raise RequestError(f"--top: {request.config} screens no architectures; leave it out")
     study = open_study(folder, experiment)
     units = _wanted(request, experiment, study)
     if units or not _has_report(study):
@@ -98,7 +103,7 @@ def _run(request: Request, console: Console, interruption: Interruption) -> int:
             # Another process may have trained in it until now.
             study = open_study(folder, experiment)
             units = [unit for unit in unfinished(study) if unit in units]
-            _train(study, units, datasets, console, interruption)
+            _train(study, units, request.top, datasets, console, interruption)
     with interruption.nothing_to_save():
         print_summary(study, collect(study), console)
     return SOME_FAILED if troubles(study) else OK
@@ -109,7 +114,21 @@ def _wanted(request: Request, experiment: Experiment, study: Study) -> list[Unit
     arms = study.experiment.arms if request.arms is None else experiment.arms
     says_seeds = request.seeds is not None or "study.seeds" in request.changes
     seeds = experiment.study.seeds if says_seeds else study.seeds
-    return [unit for unit in unfinished(study) if unit.arm in arms and unit.seed < seeds]
+    units = [unit for unit in unfinished(study) if unit.arm in arms and unit.seed < seeds]
+    parts = list(_parts(study, units, None))
+    if request.top is not None and not parts[0]:
+        return [unit for part in _parts(study, units, request.top) for unit in part]
+    return units
+
+
+def _parts(study: Study, units: list[Unit], top: int | None) -> Iterator[list[Unit]]:
+    """The units one after another: of a screening first all but those to be trained in full, and then these, all of
+    them or the `top` that the random filters choose, which is known once the first part has run."""
+    screening = study.experiment.screening
+    trained = {arm for _, arm in screening.values()}
+    yield [unit for unit in units if unit.arm not in trained]
+    chosen = trained if top is None else choose_top(collect(study), screening, top)
+    yield [unit for unit in units if unit.arm in trained and unit.arm in chosen]
 
 
 def _has_report(study: Study) -> bool:
@@ -119,21 +138,19 @@ def _has_report(study: Study) -> bool:
 def _train(
     study: Study,
     units: list[Unit],
+    top: int | None,
     datasets: dict[DataConfig, Dataset],
     console: Console,
     interruption: Interruption,
 ) -> None:
-    """Trains the units, and writes the report."""
+    """Trains the units, of a screening only the `top` that it chooses, and writes the report."""
     study = dataclasses.replace(study, machine=machine() if units else study.machine, reported=False)
     write_study(study)
-    if units:
-        keep_compilations()
-        console.print(
-            f"{len(units)} of {len(study.units)} runs to do in {study.folder}",
-            highlight=False,
-            soft_wrap=True,
-        )
-        run_study(study, units, datasets, console, interruption)
+    keep_compilations()
+    for part in filter(None, _parts(study, units, top)):
+        to_do = f"{len(part)} of {len(study.units)} runs to do in {study.folder}"
+        console.print(to_do, highlight=False, soft_wrap=True)
+        run_study(study, part, datasets, console, interruption)
     with interruption.nothing_to_save():
         write_report(study)
         write_study(dataclasses.replace(study, reported=True))

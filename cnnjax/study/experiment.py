@@ -1,6 +1,7 @@
 """Reading an experiment's file: a config and the arms that are compared."""
 
 import dataclasses
+import itertools
 import re
 import runpy
 import traceback
@@ -10,7 +11,31 @@ from typing import Any
 
 import pydantic
 
-from cnnjax.config import Config, RequestError, StudyConfig, explain, nearest, override
+from cnnjax.config import (
+    Config,
+    RequestError,
+    StudyConfig,
+    check_path,
+    explain,
+    flatten,
+    nearest,
+    override,
+    to_dict,
+)
+from cnnjax.study.arms import order_arms
+
+
+@dataclasses.dataclass(frozen=True)
+class Lines:
+    """Arms that differ in a number, to be drawn as lines over it.
+
+    Attributes:
+      field: the number's path in the config, such as `model.width`.
+      arms: the arms of each line by its name.
+    """
+
+    field: str
+    arms: dict[str, tuple[str, ...]]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -21,11 +46,16 @@ class Experiment:
       name: of the file, without its ending.
       question: the first paragraph of the file's docstring.
       arms: each arm's config by name, in order.
+      screening: of each architecture, the arm with random filters and the arm that is trained, where the one is to
+        foretell the other; see `cnnjax.study.screening`.
+      lines: arms to be drawn over a number that they differ in; None for none.
     """
 
     name: str
     question: str
     arms: dict[str, Config]
+    screening: dict[str, tuple[str, str]] = dataclasses.field(default_factory=dict)
+    lines: Lines | None = None
 
     @property
     def study(self) -> StudyConfig:
@@ -40,14 +70,15 @@ class Experiment:
 
 
 def read_experiment(path: str, changes: Mapping[str, Any], arms: list[str] | None) -> Experiment:
-    """The experiment in a file that defines `get_config()` and, unless there is but one arm, `arms()`.
+    """The experiment in a file that defines `get_config()`, `arms()` unless there is but one, and perhaps `screening()`
+    or `lines()`.
 
     Args:
       path: a Python file. `get_config()` returns a `Config`; `arms()` returns, by name, the fields that each arm
         changes (`{"model.width": 32}`), or a whole section (`{"model": ModelConfig("logistic")}`), which no
-        flag then reaches.
+        flag then reaches. `screening()` and `lines()` are described in `Experiment`.
       changes: from the flags; they win over the file, but not over what makes an arm that arm.
-      arms: the names of those wanted; None for all.
+      arms: the names of those wanted; None for all. Those that they take filters from come along.
 
     Raises:
       RequestError: for a file that is not there or does not run, an unknown arm, or a wrong field.
@@ -76,12 +107,41 @@ def read_experiment(path: str, changes: Mapping[str, Any], arms: list[str] | Non
         if name not in definitions:
             raise RequestError(f"--arms: unknown arm {name!r}; {nearest(name, definitions)}")
     changed = override(config, changes)
-    chosen = {name: override(changed, definitions[name]) for name in definitions if arms is None or name in arms}
+    every = {name: override(changed, fields) for name, fields in definitions.items()}
+    chosen = order_arms(every, [name for name in every if arms is None or name in arms])
     if changed.study.baseline and changed.study.baseline not in definitions:
         wrong = changed.study.baseline
         raise RequestError(f"config.study.baseline: unknown arm {wrong!r}; {nearest(wrong, definitions)}")
     question = (names.get("__doc__") or file.stem).strip().split("\n\n")[0].replace("\n", " ")
-    return Experiment(file.stem, question, chosen)
+    return Experiment(file.stem, question, chosen, _screening(path, names, definitions), _lines(path, names, every))
+
+
+def _screening(path: str, names: Mapping[str, Any], arms: Mapping[str, Any]) -> dict[str, tuple[str, str]]:
+    found = _call(path, names, "screening") if "screening" in names else {}
+    if not isinstance(found, Mapping):
+        raise RequestError(f"--config: {path}: screening() must return a dict of pairs of arms; given {found!r}")
+    for name, pair in found.items():
+        if not (isinstance(pair, tuple) and len(pair) == 2 and all(arm in arms for arm in pair)):
+            raise RequestError(
+                f"--config: {path}: screening() must give for {name!r} its random and its trained arm; given {pair!r}"
+            )
+    return dict(found)
+
+
+def _lines(path: str, names: Mapping[str, Any], arms: Mapping[str, Config]) -> Lines | None:
+    lines = _call(path, names, "lines") if "lines" in names else None
+    if lines is None:
+        return None
+    if not (isinstance(lines, Lines) and all(isinstance(line, tuple) for line in lines.arms.values())):
+        raise RequestError(f"--config: {path}: lines() must return a Lines of tuples of arms; given {lines!r}")
+    check_path(lines.field)
+    for arm in itertools.chain(*lines.arms.values()):
+        if arm not in arms:
+            raise RequestError(f"--config: {path}: lines(): unknown arm {arm!r}; {nearest(arm, arms)}")
+        value = flatten(to_dict(arms[arm])).get(lines.field)
+        if not isinstance(value, int | float):
+            raise RequestError(f"--config: {path}: lines() needs a number in {lines.field} of {arm!r}; given {value!r}")
+    return lines
 
 
 def _run_file(path: str, file: Path) -> dict[str, Any]:

@@ -12,6 +12,8 @@ from matplotlib.figure import Figure
 from cnnjax.study.statistics import estimate
 
 _FILTERS_SHOWN = 16
+MOST_ARMS_DRAWN = 24
+"""With more arms, a figure with a curve or a row of filters for each is not drawn."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -50,6 +52,33 @@ def accuracies(summary: pd.DataFrame, chance: float) -> Picture:
     return Picture("accuracies", title, sentence, figure)
 
 
+def accuracy_lines(summary: pd.DataFrame, field: str, lines: Mapping[str, Mapping[str, float]]) -> Picture:
+    """Test accuracy over a number that arms differ in.
+
+    Args:
+      summary: see `cnnjax.study.results.summarise`.
+      field: the number's path in the config.
+      lines: by the name of each line, its arms and their numbers.
+    """
+    figure = Figure(figsize=(7, 4.2), layout="constrained")
+    axes = figure.add_subplot()
+    accuracy = {row["arm"]: row["accuracy"] for row in summary.to_dict("records")}
+    for name, numbers in lines.items():
+        found = {arm: accuracy[arm] for arm in numbers if arm in accuracy and accuracy[arm].seeds}
+        mean, low, high = ([100 * getattr(e, at) for e in found.values()] for at in ("mean", "low", "high"))
+        reach = np.array([np.subtract(mean, low), np.subtract(high, mean)])
+        axes.errorbar([numbers[arm] for arm in found], mean, yerr=reach, marker="o", capsize=3, label=_plain(name))
+    if all(number > 0 for numbers in lines.values() for number in numbers.values()):
+        axes.set_xscale("log", base=2)
+        axes.xaxis.set_major_formatter("{x:g}")
+    axes.set_xlabel(_plain(field))
+    axes.set_ylabel("test accuracy (%)")
+    axes.grid(alpha=0.3)
+    axes.legend(fontsize="small")
+    sentence = f"Mean over seeds with its 95% interval, over {field}."
+    return Picture("lines", f"Test accuracy over {field}", sentence, figure)
+
+
 def learning_curves(rows: Mapping[str, list[pd.DataFrame]]) -> Picture:
     """Accuracy on the validation and the training split along training.
 
@@ -61,6 +90,8 @@ def learning_curves(rows: Mapping[str, list[pd.DataFrame]]) -> Picture:
     for axes, split in zip(both, ("train", "validation"), strict=True):
         for arm, seeds in rows.items():
             curves = pd.concat(seeds)
+            if "epoch" not in curves:  # a head in closed form has no epochs
+                continue
             values = curves[curves.split == split].groupby("epoch").accuracy.apply(lambda v: estimate(list(v)))
             mean, low, high = (100 * values.map(lambda e, at=at: getattr(e, at)) for at in ("mean", "low", "high"))
             (line,) = axes.plot(values.index, mean, marker="." if len(values) < 30 else None, label=_plain(arm))
@@ -115,7 +146,7 @@ def draw(
 ) -> list[Picture]:
     """All figures that there is something to draw in; see the functions above."""
     pictures = [accuracies(summary, chance)]
-    if rows:
+    if any("epoch" in seed for seeds in rows.values() for seed in seeds) and len(rows) <= MOST_ARMS_DRAWN:
         pictures.append(learning_curves(rows))
     drawable = {arm: kernel for arm, kernel in kernels.items() if kernel.ndim in (3, 4)}
     if drawable:

@@ -21,6 +21,8 @@ def define() -> flags.FlagValues:
     )
     seeds = "How many seeds; the config's study.seeds when not given."
     flags.DEFINE_integer("seeds", None, seeds, lower_bound=1, flag_values=values)
+    top = "Of a screening: train in full only so many architectures, those best by their random filters."
+    flags.DEFINE_integer("top", None, top, lower_bound=1, flag_values=values)
     mode = "Train what is not finished and report; or print the networks' tables; or make the report anew."
     flags.DEFINE_enum("mode", "run", list(MODES), mode, flag_values=values)
     flags.DEFINE_bool("help", False, "Prints this.", flag_values=values)

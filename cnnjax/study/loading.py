@@ -13,13 +13,14 @@ from etils import epath
 from cnnjax.config import Config, RequestError, from_dict
 from cnnjax.data.dataset import DataSummary
 from cnnjax.data.feed import standardise
+from cnnjax.filters.combination import combine
 from cnnjax.filters.plan import unflatten
 from cnnjax.models.network import Network, run_stages
 from cnnjax.study.records import read_rows
 from cnnjax.study.results import collect
 from cnnjax.study.workdir import Study, Unit, read_status, read_study
 from cnnjax.train.checkpoint import Checkpoints
-from cnnjax.train.setup import abstract_variables, build_model
+from cnnjax.train.setup import make_blueprint
 
 
 @dataclasses.dataclass(frozen=True)
@@ -102,17 +103,18 @@ def load(path: str | epath.Path) -> Run:
         raise RequestError(f"there is no run in {folder}: it has no config.json") from None
     except (ValueError, KeyError, TypeError) as error:
         raise RequestError(f"{folder / 'config.json'} is not what cnnjax wrote ({error})") from None
-    model = build_model(config.model, summary)
+    blueprint = make_blueprint(config, summary)
     saved = None
     if (folder / "checkpoints").exists():
         checkpoints = Checkpoints(folder / "checkpoints", read_only=True)
-        saved = checkpoints.newest({"best": abstract_variables(model, summary)})
+        saved = checkpoints.newest({"best": blueprint.abstract})
         checkpoints.close()
     if saved is None:
         raise RequestError(f"the run in {folder} has no checkpoint that can be read")
-    variables = {name: unflatten(flat) for name, flat in saved.items["best"].items()}
+    best = saved.items["best"]
+    variables = {"params": unflatten(combine(best["params"])), "batch_stats": unflatten(best["batch_stats"])}
     rows = pd.DataFrame(read_rows(folder))
-    return Run(unit.arm, unit.seed, config, summary, read_status(unit), model, variables, rows)
+    return Run(unit.arm, unit.seed, config, summary, read_status(unit), blueprint.model, variables, rows)
 
 
 def load_study(path: str | epath.Path) -> LoadedStudy:

@@ -57,6 +57,10 @@ class StudyProgress:
         self._current, self._share, self._first, self._started = unit, 0.0, None, self._clock()
         self._show()
 
+    def prepare(self, what: str, share: float) -> None:
+        """So much of a piece of work before the current run's steps is done, in [0, 1]."""
+        self._show(f"{what} {share:.0%}")
+
     def advance(self, share: float) -> None:
         """So much of the current run's steps is done, in [0, 1]."""
         self._share = share
@@ -106,13 +110,13 @@ class StudyProgress:
             return "time left unknown"
         return f"{left / 60:.0f} min left" if left >= 120 else f"{left:.0f} s left"
 
-    def _show(self) -> None:
+    def _show(self, preparing: str = "") -> None:
         unit = self._current
         assert unit is not None
-        what = f"{unit.arm} seed {unit.seed}"
-        self._bar.update(self._task, description=f"{what} {self._share:4.0%}", left=self._left_text())
+        what, done = f"{unit.arm} seed {unit.seed}", preparing or f"{self._share:.0%}"
+        self._bar.update(self._task, description=f"{what} {done:>4}", left=self._left_text())
         if not self._live and self._clock() - self._told >= _PLAIN_SECONDS:
-            self._say(f"{what}: {self._share:.0%}; {self._left_text()}")
+            self._say(f"{what}: {done}; {self._left_text()}")
 
     def _say(self, line: RenderableType) -> None:
         self._told = self._clock()

@@ -14,33 +14,48 @@ from rich.table import Table
 
 from cnnjax.config import RequestError, flatten, to_dict
 from cnnjax.filters.plan import flatten as flatten_variables
-from cnnjax.study.figures import draw, save
+from cnnjax.study import screening
+from cnnjax.study.experiment import Lines
+from cnnjax.study.figures import MOST_ARMS_DRAWN, accuracy_lines, draw, save
 from cnnjax.study.files import write_text
 from cnnjax.study.loading import Run, load
 from cnnjax.study.records import read_rows
 from cnnjax.study.results import percent, summarise, troubles, write_results
+from cnnjax.study.screening_figures import draw_screening
 from cnnjax.study.workdir import Study, Unit, read_status
 
 log = logging.getLogger(__name__)
+
+# Of a screening's architectures, how many of the best are named in its figure.
+_TOP_MARKED = 3
 
 HEADINGS = ("arm", "test accuracy (%)", "difference to {} (%)", "parameters trained", "training (s)", "runs")
 
 
 def write_report(study: Study) -> None:
     """Writes `results.csv`, `figures/` and `report.html` from what is on disk."""
-    summary = summarise(study, write_results(study))
+    results = write_results(study)
+    summary = summarise(study, results)
     done = [unit for unit in study.units if read_status(unit).get("state") == "finished"]
     rows: dict[str, list[pd.DataFrame]] = {}
     for unit in done:
         rows.setdefault(unit.arm, []).append(pd.DataFrame(read_rows(unit.folder)))
-    firsts = _first_runs(done)
-    kernels = {arm: kernel for arm, run in firsts.items() if (kernel := first_kernel(run)) is not None}
+    few = len(study.experiment.arms) <= MOST_ARMS_DRAWN
+    firsts = _first_runs(done if few else done[:1])
+    kernels = {arm: kernel for arm, run in firsts.items() if few and (kernel := first_kernel(run)) is not None}
     classes = next(iter(firsts.values())).dataset.num_classes if firsts else 0
+    drawn = draw(summary, rows, kernels, 1 / classes if classes else 0.0)
+    if study.experiment.lines:
+        drawn.insert(0, accuracy_lines(summary, *_numbers(study, study.experiment.lines)))
+    table = screening.screening_table(results, study.experiment.screening)
+    floor = screening.linear_on_pixels(results)
+    if study.experiment.screening:
+        write_text(study.folder / "screening.csv", table.to_csv(index=False))
+        drawn = draw_screening(table, floor, _TOP_MARKED) + drawn
     folder = study.folder / "figures"
     folder.mkdir(parents=True, exist_ok=True)
     pictures = [
-        {"title": p.title, "sentence": p.sentence, "data": base64.b64encode(save(p, folder)).decode()}
-        for p in draw(summary, rows, kernels, 1 / classes if classes else 0.0)
+        {"title": p.title, "sentence": p.sentence, "data": base64.b64encode(save(p, folder)).decode()} for p in drawn
     ]
     environment = jinja2.Environment(
         loader=jinja2.PackageLoader("cnnjax.study", "."), autoescape=True, undefined=jinja2.StrictUndefined
@@ -51,6 +66,9 @@ def write_report(study: Study) -> None:
         headings=headings(study),
         rows=table_rows(summary),
         troubles=troubles(study),
+        findings=screening.findings(table, floor) if study.experiment.screening else [],
+        screening_headings=screening.HEADINGS,
+        screening_rows=screening.table_rows(table),
         pictures=pictures,
         settings=settings(study),
         machine=flatten(study.machine),
@@ -58,6 +76,13 @@ def write_report(study: Study) -> None:
         data=firsts and next(iter(firsts.values())).dataset,
     )
     write_text(study.folder / "report.html", page)
+
+
+def _numbers(study: Study, lines: Lines) -> tuple[str, dict[str, dict[str, float]]]:
+    """The field of the lines, and by line the number of each arm."""
+    numbers = {arm: flatten(to_dict(config)).get(lines.field) for arm, config in study.experiment.arms.items()}
+    known = {arm: float(number) for arm, number in numbers.items() if number is not None}
+    return lines.field, {name: {arm: known[arm] for arm in arms if arm in known} for name, arms in lines.arms.items()}
 
 
 def _first_runs(done: list[Unit]) -> dict[str, Run]:
@@ -117,6 +142,10 @@ def print_summary(study: Study, results: pd.DataFrame, console: Console) -> None
     for row in table_rows(summarise(study, results)):
         table.add_row(*map(escape, row))
     console.print(table)
+    if study.experiment.screening:
+        architectures = screening.screening_table(results, study.experiment.screening)
+        for quantity, value, _ in screening.findings(architectures, screening.linear_on_pixels(results)):
+            console.print(f"{quantity}: {value}", markup=False, highlight=False, soft_wrap=True)
     for line in troubles(study):
         console.print(line, markup=False, highlight=False, soft_wrap=True)
     console.print(f"report: {study.folder / 'report.html'}", markup=False, highlight=False, soft_wrap=True)

@@ -16,7 +16,8 @@ COLUMNS = ("arm", "seed", "split", "metric", "stage", "magnitude", "value")
 def collect(study: Study) -> pd.DataFrame:
     """One row for each finished run, split and metric, with the columns of `COLUMNS`.
 
-    Metrics of the whole run have no split: `parameters`, `parameters_trained`, `best_step`, `train_seconds`.
+    Metrics of the whole run have no split: `parameters`, `parameters_trained`, `best_step`, `train_seconds`,
+    `preparation_seconds`, and of a head in closed form its `strength`.
 
     Raises:
       RequestError: if a finished run's files are damaged.
@@ -55,9 +56,12 @@ def _rows_of(status: dict[str, Any], evaluations: list[Row]) -> list[dict[str, A
     ]
     last = [row for row in evaluations if row["split"] == "train"][-1]
     rows += [{"split": "train", "metric": metric, "value": last[metric]} for metric in ("loss", "accuracy")]
-    whole = ("parameters", "parameters_trained", "best_step")
+    whole = ("parameters", "parameters_trained", "features", "best_step")
     rows += [{"metric": metric, "value": status[metric]} for metric in whole]
-    return [*rows, {"metric": "train_seconds", "value": status["seconds"]["train"]}]
+    if "strength" in status:
+        rows.append({"metric": "strength", "value": status["strength"]})
+    kinds = ("train", "preparation")
+    return [*rows, *({"metric": f"{kind}_seconds", "value": status["seconds"][kind]} for kind in kinds)]
 
 
 def summarise(study: Study, results: pd.DataFrame) -> pd.DataFrame:

@@ -4,19 +4,23 @@ import contextlib
 import dataclasses
 import logging
 import time
-from collections.abc import Callable
 from typing import Any
 
 import jax
+from etils import epath
 
 from cnnjax.config import Config, to_dict
 from cnnjax.data.dataset import Dataset
+from cnnjax.filters.saved import Saved
 from cnnjax.study.files import write_json
+from cnnjax.study.progress import StudyProgress
 from cnnjax.study.records import MetricsFile
+from cnnjax.study.sources import read_sources
 from cnnjax.study.workdir import Unit
-from cnnjax.train.assembly import Assembly, Compiled, assemble, best_variables
+from cnnjax.train.assembly import Assembly, Shared, assemble, begin, best_variables, sizes_of
 from cnnjax.train.checkpoint import Checkpoint, Checkpoints
 from cnnjax.train.devices import replicate
+from cnnjax.train.head import fit_head
 from cnnjax.train.interruption import Interruption, Stopped
 from cnnjax.train.loop import Listeners, evaluate, fit
 from cnnjax.train.optimiser import make_schedule
@@ -48,8 +52,9 @@ def run_unit(
     unit: Unit,
     config: Config,
     dataset: Dataset,
-    compiled: Compiled,
-    on_progress: Callable[[float], None],
+    shared: Shared,
+    folder: epath.Path,
+    progress: StudyProgress,
     interruption: Interruption,
 ) -> None:
     """Trains a run to its end and writes its status, its metrics and its checkpoints into its folder.
@@ -58,8 +63,9 @@ def run_unit(
       unit: arm, seed and folder.
       config: of the arm.
       dataset: the config's.
-      compiled: of the study; added to.
-      on_progress: told the share of the steps that is done, in [0, 1].
+      shared: of the study; added to.
+      folder: of the study.
+      progress: told how far it is.
       interruption: looked at between dispatches.
 
     Raises:
@@ -71,8 +77,28 @@ def run_unit(
     write_json(unit.folder / "config.json", {"config": to_dict(config), **about})
     write_json(unit.folder / "status.json", {"state": "running"})
     with interruption.nothing_to_save():
+        sources = read_sources(config.filters, config.model.name, unit.seed, folder)
+    if config.head.name == "sgd":
+        finished = _run_steps(unit, config, dataset, shared, sources, progress, interruption)
+    else:
+        with interruption.nothing_to_save():
+            finished = _run_head(unit, config, dataset, shared, sources, progress, interruption)
+    write_json(unit.folder / "status.json", finished)
+
+
+def _run_steps(
+    unit: Unit,
+    config: Config,
+    dataset: Dataset,
+    shared: Shared,
+    sources: Saved,
+    progress: StudyProgress,
+    interruption: Interruption,
+) -> dict[str, Any]:
+    """Trains step by step, and returns the finished status."""
+    with interruption.nothing_to_save():
         started = time.monotonic()
-        assembly = assemble(config, dataset, unit.seed, compiled, interruption)
+        assembly = assemble(config, dataset, unit.seed, shared, interruption, sources, progress.prepare)
         preparation = time.monotonic() - started
         checkpoints = Checkpoints(unit.folder / "checkpoints")
         saved = checkpoints.newest(_items(assembly.state, assembly))
@@ -81,11 +107,47 @@ def run_unit(
     metrics = MetricsFile(unit.folder, saved.step if saved else 0)
     with contextlib.closing(metrics), contextlib.closing(checkpoints):
         run = _Run(unit, config, assembly, preparation, saved, checkpoints, metrics)
-        finished = _train(run, on_progress, interruption)
-    write_json(unit.folder / "status.json", finished)
+        return _train(run, progress, interruption)
 
 
-def _train(run: _Run, on_progress: Callable[[float], None], interruption: Interruption) -> dict[str, Any]:
+def _run_head(
+    unit: Unit,
+    config: Config,
+    dataset: Dataset,
+    shared: Shared,
+    sources: Saved,
+    progress: StudyProgress,
+    interruption: Interruption,
+) -> dict[str, Any]:
+    """Finds the head in closed form on the features below it, and returns the finished status.
+
+    It takes one piece: a run that was cut off begins anew, on features that may be there already.
+    """
+    started = time.monotonic()
+    beginning = begin(config, dataset, unit.seed, shared, interruption, sources, progress.prepare, to_disk=True)
+    preparation = time.monotonic() - started
+    fitted = fit_head(config.head, beginning, dataset.summary, interruption)
+    seconds = {"train": time.monotonic() - started - preparation, "preparation": preparation}
+    with contextlib.closing(MetricsFile(unit.folder, -1)) as metrics:
+        for number, trial in enumerate(fitted.trials):
+            metrics.append({"step": number, "split": "validation", **trial})
+        metrics.append({"step": len(fitted.trials), "split": "train", **fitted.metrics["train"]})
+    with contextlib.closing(Checkpoints(unit.folder / "checkpoints")) as checkpoints:
+        best = {"params": fitted.params, "batch_stats": beginning.stats}
+        checkpoints.save(0, {"best": best}, {"seconds": seconds})
+    return {
+        "state": "finished",
+        "step": 0,
+        "steps": 0,
+        "best_step": 0,
+        "strength": fitted.strength,
+        "metrics": {split: fitted.metrics[split] for split in ("validation", "test")},
+        **sizes_of(beginning.blueprint),
+        "seconds": seconds,
+    }
+
+
+def _train(run: _Run, progress: StudyProgress, interruption: Interruption) -> dict[str, Any]:
     """Trains from what was saved to the end, reads the test split once, and returns the finished status."""
     assembly, saved = run.assembly, run.saved
     plan, inputs = assembly.plan, assembly.inputs
@@ -106,7 +168,7 @@ def _train(run: _Run, on_progress: Callable[[float], None], interruption: Interr
 
     def advance(step: int, taken: float) -> None:
         seconds["train"] += taken
-        on_progress(step / plan.steps)
+        progress.advance(step / plan.steps)
 
     listeners = Listeners(on_report, on_save, advance)
     state = fit(assembly.program, state, step, inputs, plan, listeners, interruption)
@@ -124,8 +186,7 @@ def _train(run: _Run, on_progress: Callable[[float], None], interruption: Interr
             "validation": {"accuracy": int(state.best.correct) / (plan.validation[1] - plan.validation[0])},
             "test": jax.device_get(test).metrics(),
         },
-        "parameters": assembly.parameters,
-        "parameters_trained": assembly.parameters_trained,
+        **sizes_of(assembly.blueprint),
         "seconds": seconds,
     }
 

@@ -3,15 +3,19 @@
 import logging
 import traceback
 
+from etils import epath
 from rich.console import Console
 
-from cnnjax.config import Config, DataConfig
-from cnnjax.data.dataset import Dataset, load_dataset
+from cnnjax.config import Config, DataConfig, RequestError
+from cnnjax.data.dataset import Dataset, DataSummary, load_dataset
+from cnnjax.study.arms import order_arms
+from cnnjax.study.feature_files import FileStore
 from cnnjax.study.files import is_disk_full, write_json
 from cnnjax.study.progress import StudyProgress
 from cnnjax.study.run import run_unit
+from cnnjax.study.sources import foresee_sources
 from cnnjax.study.workdir import Study, Unit, read_status
-from cnnjax.train.assembly import Compiled
+from cnnjax.train.assembly import Shared
 from cnnjax.train.interruption import Interruption
 from cnnjax.train.loop import Diverged
 from cnnjax.train.setup import check_request
@@ -33,11 +37,19 @@ def load_datasets(study: Study, units: list[Unit]) -> dict[DataConfig, Dataset]:
       RequestError: for data that is not there, or a config that cannot be run on it.
     """
     datasets: dict[DataConfig, Dataset] = {}
-    for arm in dict.fromkeys(unit.arm for unit in units):
-        config = study.experiment.arms[arm]
+    checked: dict[str, tuple[Config, DataSummary]] = {}
+    arms = study.experiment.arms
+    for arm in order_arms(arms, list(dict.fromkeys(unit.arm for unit in units))):
+        config = arms[arm]
         if config.data not in datasets:
             datasets[config.data] = load_dataset(config.data)
-        check_request(config, datasets[config.data].summary)
+        summary = datasets[config.data].summary
+        try:
+            saved = foresee_sources(config, study.seeds, study.folder, checked)
+        except RequestError as error:
+            raise RequestError(f"config.filters: {error}") from None
+        check_request(config, summary, saved)
+        checked[arm] = (config, summary)
     return datasets
 
 
@@ -59,25 +71,28 @@ def run_study(
       DiskFull: when there is no room to write to; runs that are done stay done.
       Stopped: after a signal.
     """
-    compiled = Compiled()
+    features = FileStore(study.folder)
+    shared = Shared(features=features)
     with StudyProgress(console, units) as progress:
         for unit in units:
             interruption.check()
             config = study.experiment.arms[unit.arm]
             progress.begin(unit)
-            progress.end(_outcome(unit, config, datasets[config.data], compiled, progress, interruption))
+            progress.end(_outcome(unit, config, datasets[config.data], shared, study.folder, progress, interruption))
+    features.clear()
 
 
 def _outcome(
     unit: Unit,
     config: Config,
     dataset: Dataset,
-    compiled: Compiled,
+    shared: Shared,
+    folder: epath.Path,
     progress: StudyProgress,
     interruption: Interruption,
 ) -> str:
     try:
-        run_unit(unit, config, dataset, compiled, progress.advance, interruption)
+        run_unit(unit, config, dataset, shared, folder, progress, interruption)
     except Diverged as error:
         write_json(unit.folder / "status.json", {"state": "diverged", "error": str(error)})
         return "diverged"

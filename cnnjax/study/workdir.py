@@ -14,7 +14,7 @@ import jax
 from etils import epath
 
 from cnnjax.config import Config, RequestError, flatten, from_dict, to_dict
-from cnnjax.study.experiment import Experiment
+from cnnjax.study.experiment import Experiment, Lines
 from cnnjax.study.files import is_disk_full, partial, write_json
 
 FORMAT = 1
@@ -22,7 +22,7 @@ _LOCK = ".lock"
 # What a status says beside its state.
 _STATES: dict[str, tuple[str, ...]] = {
     "running": (),
-    "finished": ("metrics", "parameters", "parameters_trained", "best_step", "seconds"),
+    "finished": ("metrics", "parameters", "parameters_trained", "features", "best_step", "seconds"),
     "failed": ("error",),
     "diverged": ("error",),
 }
@@ -119,7 +119,10 @@ def read_study(folder: epath.Path) -> Study:
         if values["format"] != FORMAT:
             raise RequestError(f"--workdir: {folder} has format {values['format']}; this version reads {FORMAT}")
         arms = {arm: from_dict(config) for arm, config in values["arms"].items()}
-        experiment = Experiment(values["experiment"], values["question"], arms)
+        screening = {name: (random, trained) for name, (random, trained) in values["screening"].items()}
+        drawn = values["lines"]
+        lines = drawn and Lines(drawn["field"], {name: tuple(line) for name, line in drawn["arms"].items()})
+        experiment = Experiment(values["experiment"], values["question"], arms, screening, lines)
         return Study(folder, experiment, int(values["seeds"]), dict(values["machine"]), bool(values.get("reported")))
     except RequestError:
         raise
@@ -137,6 +140,8 @@ def write_study(study: Study) -> None:
         "experiment": study.experiment.name,
         "question": study.experiment.question,
         "arms": {arm: to_dict(config) for arm, config in study.experiment.arms.items()},
+        "screening": study.experiment.screening,
+        "lines": study.experiment.lines and dataclasses.asdict(study.experiment.lines),
         "seeds": study.seeds,
         "machine": dict(study.machine),
         "reported": study.reported,

@@ -5,44 +5,67 @@ Runs that differ in values alone (seeds, random filters) share what is compiled.
 
 import dataclasses
 from collections.abc import Hashable
-from typing import Any
+from types import MappingProxyType
 
 import jax.numpy as jnp
 import numpy as np
 
 from cnnjax.config import Config
-from cnnjax.data.dataset import Dataset, Split
+from cnnjax.data.dataset import Dataset
 from cnnjax.data.feed import Feed
-from cnnjax.filters.features import FeatureFunction, compute_features, feature_function, fits
+from cnnjax.filters.features import (
+    MOST_FEATURE_BYTES,
+    FeatureFunction,
+    FeatureStore,
+    MemoryStore,
+    compute_features,
+    feature_function,
+    feature_key,
+    feature_shape,
+)
+from cnnjax.filters.greedy import Between, Look, look_function, plan_fittings
 from cnnjax.filters.plan import Flat
-from cnnjax.models.network import Network
+from cnnjax.filters.saved import Saved
 from cnnjax.ops.keys import stream_key
 from cnnjax.train.devices import AXIS, replicate
 from cnnjax.train.interruption import Interruption
 from cnnjax.train.loop import Inputs, Plan, boundaries
 from cnnjax.train.optimiser import make_optimiser
 from cnnjax.train.program import Program, compile_program
-from cnnjax.train.setup import (
-    Partition,
-    StartingFunction,
-    abstract_variables,
-    build_model,
-    count,
-    partition,
-    rules_of,
-    starting_function,
-)
+from cnnjax.train.setup import Blueprint, InitFunction, count, init_function, make_blueprint, starting_values
 from cnnjax.train.state import TrainState, initial_state
 from cnnjax.train.step import Keys, Task, variables_of
 
 
 @dataclasses.dataclass(frozen=True)
-class Compiled:
-    """What the runs of a study share, by what it depends on."""
+class Shared:
+    """What the runs of a study share, by what it depends on: what is compiled, and the features of frozen prefixes."""
 
-    starts: dict[Hashable, StartingFunction] = dataclasses.field(default_factory=dict)
-    features: dict[Hashable, FeatureFunction] = dataclasses.field(default_factory=dict)
+    inits: dict[Hashable, InitFunction] = dataclasses.field(default_factory=dict)
+    looks: dict[Hashable, Look] = dataclasses.field(default_factory=dict)
+    prefixes: dict[Hashable, FeatureFunction] = dataclasses.field(default_factory=dict)
     programs: dict[Hashable, Program] = dataclasses.field(default_factory=dict)
+    features: FeatureStore = dataclasses.field(default_factory=MemoryStore)
+
+
+@dataclasses.dataclass(frozen=True)
+class Beginning:
+    """A run before its first step, on the host.
+
+    Attributes:
+      blueprint: the network under its plan.
+      params, stats: all variables by path.
+      after: the stage whose output `examples` are; None if they are the images.
+      examples: of the training, validation and test split, one after another.
+      labels: theirs.
+    """
+
+    blueprint: Blueprint
+    params: Flat
+    stats: Flat
+    after: str | None
+    examples: np.ndarray
+    labels: np.ndarray
 
 
 @dataclasses.dataclass(frozen=True)
@@ -55,7 +78,7 @@ class Assembly:
       inputs: on all devices.
       plan: its length and boundaries.
       steps_per_epoch: of the training split.
-      parameters, parameters_trained: how many numbers.
+      blueprint: the network under its plan.
       from_features: whether the feeds hold the features of the frozen prefix instead of images.
     """
 
@@ -64,35 +87,109 @@ class Assembly:
     inputs: Inputs
     plan: Plan
     steps_per_epoch: int
-    parameters: int
-    parameters_trained: int
+    blueprint: Blueprint
     from_features: bool
 
 
-def assemble(config: Config, dataset: Dataset, seed: int, compiled: Compiled, interruption: Interruption) -> Assembly:
-    """A run of a config with a seed.
+def begin(
+    config: Config,
+    dataset: Dataset,
+    seed: int,
+    shared: Shared,
+    interruption: Interruption,
+    saved: Saved,
+    tell: Between,
+    *,
+    to_disk: bool,
+) -> Beginning:
+    """The starting values of a run, and the features of its frozen prefix.
 
     Args:
       config: checked by `cnnjax.train.setup.check_request`.
       dataset: the config's.
       seed: of the run.
-      compiled: added to.
-      interruption: looked at while the features of a frozen prefix are computed.
+      shared: added to.
+      interruption: looked at between two pieces of work.
+      saved: all saved sources that the plan names.
+      tell: of the fitting of filters, and of the features.
+      to_disk: whether features that memory does not hold are wanted too.
 
     Raises:
       Stopped: after a signal.
+      RequestError: for filters that cannot be fitted.
     """
     summary = dataset.summary
-    model = build_model(config.model, summary, AXIS)
-    abstract = abstract_variables(model, summary)
-    rules = rules_of(config, abstract)
-    parts = partition(model, abstract, rules)
-    drawn = (config.model, config.data, config.filters)
-    if drawn not in compiled.starts:
-        compiled.starts[drawn] = starting_function(model, summary, rules)
-    start = compiled.starts[drawn](seed)
-    params, stats = start["params"], start["batch_stats"]
-    after, inputs = _inputs(config, dataset, seed, model, parts, (params, stats), compiled, interruption)
+    blueprint = make_blueprint(config, summary, AXIS)
+    model = blueprint.model
+    which = (config.model, config.data)
+    if which not in shared.inits:
+        shared.inits[which] = init_function(model, summary)
+    fittings = plan_fittings(blueprint.rules, blueprint.places)
+    for fitting in fittings:
+        layer = fitting.place.layer
+        if (which, layer) not in shared.looks:
+            shared.looks[which, layer] = look_function(model, fitting.place, summary.mean, summary.std)
+
+    def between(what: str, share: float) -> None:
+        interruption.check()
+        tell(what, share)
+
+    looks = {fitting.place.layer: shared.looks[which, fitting.place.layer] for fitting in fittings}
+    init = shared.inits[which](seed)
+    params, stats = starting_values(
+        blueprint, init, seed, dataset.train.images, fittings, looks, config.fit, saved, between
+    )
+    splits = (dataset.train, dataset.validation, dataset.test)
+    images = np.concatenate([split.images for split in splits])
+    labels = np.concatenate([split.labels for split in splits])
+    prefix = blueprint.parts.prefix
+    if prefix is None or config.data.augment:
+        return Beginning(blueprint, params, stats, None, images, labels)
+
+    key = (*which, prefix)
+    if key not in shared.prefixes:
+        shared.prefixes[key] = feature_function(model, prefix, summary.mean, summary.std)
+    function, variables = shared.prefixes[key], variables_of(params, stats)
+    shape, dtype = feature_shape(function, variables, summary.shape)
+    whole = (len(images), *shape)
+    if not to_disk and np.prod(whole) * dtype.itemsize > MOST_FEATURE_BYTES:
+        return Beginning(blueprint, params, stats, None, images, labels)
+    stages = model.stage_names[: model.stage_names.index(prefix) + 1]
+    inside = [{path: flat[path] for path in flat if path.split("/")[0] in stages} for flat in (params, stats)]
+    features = shared.features.get(
+        feature_key(key, *inside),
+        whole,
+        dtype,
+        lambda out: compute_features(
+            function,
+            variables,
+            images,
+            config.train.eval_batch_size,
+            out,
+            lambda share: between(f"computing features of {prefix}", share),
+        ),
+    )
+    return Beginning(blueprint, params, stats, prefix, features, labels)
+
+
+def assemble(
+    config: Config,
+    dataset: Dataset,
+    seed: int,
+    shared: Shared,
+    interruption: Interruption,
+    saved: Saved = MappingProxyType({}),
+    tell: Between = lambda what, share: None,
+) -> Assembly:
+    """A run that is trained step by step; arguments and errors as in `begin`.
+
+    Features of a frozen prefix that do not fit in memory are computed anew at each step.
+    """
+    summary = dataset.summary
+    start = begin(config, dataset, seed, shared, interruption, saved, tell, to_disk=False)
+    blueprint, params, stats = start.blueprint, start.params, start.stats
+    parts = blueprint.parts
+    inputs = _inputs(start, seed, summary.sizes["train"])
 
     steps_per_epoch = len(dataset.train) // config.train.batch_size
     steps = max(1, round(config.train.epochs * steps_per_epoch))
@@ -100,12 +197,13 @@ def assemble(config: Config, dataset: Dataset, seed: int, compiled: Compiled, in
     trained = {path: params[path] for path in sorted(parts.trained)}
     moving = {path: stats[path] for path in sorted(parts.moving)}
     state = replicate(initial_state(trained, moving, optimiser))
-    key = (config.model, config.data, config.optim, config.train, parts, after)
-    if key not in compiled.programs:
+    banks = frozenset((path, rule.combinations) for path, rule in blueprint.rules.items())
+    key = (config.model, config.data, config.optim, config.train, parts, banks, start.after)
+    if key not in shared.programs:
         task = Task(
-            model=model,
+            model=blueprint.model,
             frozen_modules=parts.modules,
-            after=after,
+            after=start.after,
             optimiser=optimiser,
             batch_size=config.train.batch_size,
             eval_batch_size=config.train.eval_batch_size,
@@ -115,7 +213,7 @@ def assemble(config: Config, dataset: Dataset, seed: int, compiled: Compiled, in
             max_shift=config.data.max_shift,
             label_smoothing=config.optim.label_smoothing,
         )
-        compiled.programs[key] = compile_program(task, state, inputs.frozen, inputs.train, inputs.held_out)
+        shared.programs[key] = compile_program(task, state, inputs.frozen, inputs.train, inputs.held_out)
     sizes = summary.sizes
     plan = Plan(
         steps=steps,
@@ -126,15 +224,26 @@ def assemble(config: Config, dataset: Dataset, seed: int, compiled: Compiled, in
         save_every=config.train.save_every,
     )
     return Assembly(
-        program=compiled.programs[key],
+        program=shared.programs[key],
         state=state,
         inputs=inputs,
         plan=plan,
         steps_per_epoch=steps_per_epoch,
-        parameters=count(abstract["params"], frozenset(rules)),
-        parameters_trained=count(abstract["params"], parts.trained),
-        from_features=after is not None,
+        blueprint=blueprint,
+        from_features=start.after is not None,
     )
+
+
+def sizes_of(blueprint: Blueprint) -> dict[str, int]:
+    """How many numbers there are in all `parameters`, in those that are trained, and in the head's input."""
+    params = blueprint.abstract["params"]
+    stage = blueprint.model.stage_names[-1]
+    inside = [place for place in blueprint.places.values() if place.path.startswith(f"{stage}/")]
+    return {
+        "features": inside[-1].fan_in if inside else 0,
+        "parameters": count(params, frozenset(blueprint.rules)),
+        "parameters_trained": count(params, blueprint.parts.trained),
+    }
 
 
 def best_variables(state: TrainState, frozen: tuple[Flat, Flat]) -> dict[str, Flat]:
@@ -145,54 +254,20 @@ def best_variables(state: TrainState, frozen: tuple[Flat, Flat]) -> dict[str, Fl
     }
 
 
-def _inputs(
-    config: Config,
-    dataset: Dataset,
-    seed: int,
-    model: Network,
-    parts: Partition,
-    start: tuple[Flat, Flat],
-    compiled: Compiled,
-    interruption: Interruption,
-) -> tuple[str | None, Inputs]:
-    """The stage behind which the feeds begin (None: they hold images), and all that the run reads."""
-    function = _prefix_function(config, dataset, model, parts, start, compiled)
-
-    def feed(*splits: Split) -> Feed:
-        images: Any = np.concatenate([split.images for split in splits])
-        if function:
-            size = config.train.eval_batch_size
-            images = compute_features(function, variables_of(*start), images, size, interruption.check)
-        return replicate(Feed(jnp.asarray(images), jnp.concatenate([split.labels for split in splits])))
-
+def _inputs(start: Beginning, seed: int, train_examples: int) -> Inputs:
+    """All that a run reads, on all devices."""
+    parts = start.blueprint.parts
     frozen = (
-        {path: start[0][path] for path in sorted(parts.frozen)},
-        {path: start[1][path] for path in sorted(parts.fixed)},
+        {path: start.params[path] for path in sorted(parts.frozen)},
+        {path: start.stats[path] for path in sorted(parts.fixed)},
     )
-    inputs = Inputs(
+
+    def feed(chosen: slice) -> Feed:
+        return replicate(Feed(jnp.asarray(start.examples[chosen]), jnp.asarray(start.labels[chosen])))
+
+    return Inputs(
         frozen=replicate(frozen),
-        train=feed(dataset.train),
-        held_out=feed(dataset.validation, dataset.test),
+        train=feed(slice(train_examples)),
+        held_out=feed(slice(train_examples, None)),
         keys=replicate(Keys(*(stream_key(seed, stream) for stream in Keys._fields))),
     )
-    return (parts.prefix if function else None), inputs
-
-
-def _prefix_function(
-    config: Config,
-    dataset: Dataset,
-    model: Network,
-    parts: Partition,
-    start: tuple[Flat, Flat],
-    compiled: Compiled,
-) -> FeatureFunction | None:
-    """The features of the frozen prefix, where there is one whose output never changes and fits in memory."""
-    if parts.prefix is None or config.data.augment:
-        return None
-    summary = dataset.summary
-    key = (config.model, config.data, parts.prefix)
-    if key not in compiled.features:
-        compiled.features[key] = feature_function(model, parts.prefix, summary.mean, summary.std)
-    function = compiled.features[key]
-    examples = sum(summary.sizes.values())
-    return function if fits(function, variables_of(*start), summary.shape, examples) else None

@@ -2,17 +2,22 @@
 
 import dataclasses
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
-from cnnjax.config import Config, FilterRule, ModelConfig, RequestError, TrainConfig
+from cnnjax.config import Config, FilterRule, FitConfig, ModelConfig, RequestError, TrainConfig
 from cnnjax.data.dataset import DataSummary
+from cnnjax.filters.combination import add_mixing, bank_place, mixing_path
 from cnnjax.filters.freezing import frozen_modules, frozen_prefix, frozen_statistics
+from cnnjax.filters.greedy import Between, Fitting, Look, fit_greedily, plan_fittings
+from cnnjax.filters.places import Place, find_places
 from cnnjax.filters.plan import Flat, cover, flatten
-from cnnjax.filters.sources import starting_values
+from cnnjax.filters.saved import Saved, take_saved
+from cnnjax.filters.sources import draw_values, is_saved
 from cnnjax.models.network import Network
 from cnnjax.models.registry import build
 from cnnjax.ops.keys import stream_key
@@ -30,7 +35,7 @@ class Partition:
     Attributes:
       trained, frozen: parameters.
       moving, fixed: batch statistics.
-      modules: paths of the modules frozen whole.
+      modules: paths of the modules frozen whole, and of the stages without parameters among the leading frozen ones.
       prefix: the last of the leading stages frozen whole, or None.
     """
 
@@ -40,6 +45,26 @@ class Partition:
     fixed: frozenset[str]
     modules: frozenset[str]
     prefix: str | None
+
+
+@dataclasses.dataclass(frozen=True)
+class Blueprint:
+    """A network under a filter plan, before anything is computed.
+
+    Attributes:
+      model: the network.
+      places: its kernels by path, in the order of execution.
+      rules: the rule of each parameter by path, the matrices of combinations among them.
+      abstract: shapes and dtypes of `params` and `batch_stats` by path. Where filters are combined, `params` has the
+        banks and matrices and not the network's own kernels; see `cnnjax.filters.combination`.
+      parts: what of it is trained.
+    """
+
+    model: Network
+    places: Mapping[str, Place]
+    rules: Mapping[str, FilterRule]
+    abstract: Mapping[str, Flat]
+    parts: Partition
 
 
 def build_model(config: ModelConfig, summary: DataSummary, axis_name: str | None = None) -> Network:
@@ -59,8 +84,34 @@ def build_model(config: ModelConfig, summary: DataSummary, axis_name: str | None
     return model
 
 
+def make_blueprint(config: Config, summary: DataSummary, axis_name: str | None = None) -> Blueprint:
+    """The network of a config for a data set, under its plan.
+
+    Raises:
+      RequestError: as `build_model` and `cnnjax.filters.plan.cover` do, and for a source that there is not.
+    """
+    model = build_model(config.model, summary, axis_name)
+    own = abstract_variables(model, summary)
+    rules = cover(own["params"], config.filters)
+    for rule in config.filters:
+        try:
+            is_saved(rule.source)
+        except RequestError as error:
+            raise RequestError(f"config.filters: {error}") from None
+    places = {place.path: place for place in find_places(model, own["params"], summary.shape)}
+    params: dict[str, Any] = dict(own["params"])
+    for path, place in places.items():
+        if rules[path].combinations:
+            bank = bank_place(place, rules[path])
+            params[path] = jax.ShapeDtypeStruct((*place.positions, *bank.shape), params[path].dtype)
+            params[mixing_path(path)] = jax.ShapeDtypeStruct((bank.features, place.features), params[path].dtype)
+    rules = add_mixing(rules, places)
+    abstract = {**own, "params": params}
+    return Blueprint(model, places, rules, abstract, partition(model, abstract, rules))
+
+
 def abstract_variables(model: Network, summary: DataSummary) -> dict[str, Flat]:
-    """Shapes and dtypes of `params` and `batch_stats` by path, without computing anything."""
+    """Shapes and dtypes of the network's own `params` and `batch_stats` by path, without computing anything."""
     example = jax.ShapeDtypeStruct((1, *summary.shape), jnp.float32)
     return _flat_collections(jax.eval_shape(model.init, jax.random.key(0), example))
 
@@ -68,6 +119,7 @@ def abstract_variables(model: Network, summary: DataSummary) -> dict[str, Flat]:
 def partition(model: Network, abstract: Mapping[str, Flat], rules: Mapping[str, FilterRule]) -> Partition:
     """What a plan's rules say of each variable."""
     modules = frozen_modules(rules)
+    prefix = frozen_prefix(model, rules, modules)
     trained = frozenset(path for path, rule in rules.items() if rule.state == "trained")
     fixed = frozen_statistics(abstract["batch_stats"], modules)
     return Partition(
@@ -75,30 +127,56 @@ def partition(model: Network, abstract: Mapping[str, Flat], rules: Mapping[str, 
         frozen=frozenset(rules) - trained,
         moving=frozenset(abstract["batch_stats"]) - fixed,
         fixed=fixed,
-        modules=modules,
-        prefix=frozen_prefix(model, modules),
+        modules=modules.union(prefix),
+        prefix=prefix[-1] if prefix else None,
     )
 
 
-StartingFunction = Callable[[int], dict[str, Flat]]
+InitFunction = Callable[[int], dict[str, Flat]]
 
 
-def starting_function(model: Network, summary: DataSummary, rules: Mapping[str, FilterRule]) -> StartingFunction:
-    """From a seed to `params` and `batch_stats` before the first step, by path; compiled."""
+def init_function(model: Network, summary: DataSummary) -> InitFunction:
+    """From a seed to the network's own `params` and `batch_stats` by path, from its initialisers; compiled."""
 
     @jax.jit
-    def start(seed: jax.Array) -> dict[str, Flat]:
+    def init(seed: jax.Array) -> dict[str, Flat]:
         example = jnp.zeros((1, *summary.shape), jnp.float32)
-        variables = _flat_collections(model.init(stream_key(seed, "params"), example))
-        params = starting_values(variables["params"], rules, stream_key(seed, "filters"))
-        return {"params": params, "batch_stats": variables["batch_stats"]}
+        return _flat_collections(model.init(stream_key(seed, "params"), example))
 
-    return start
+    return init
 
 
-def rules_of(config: Config, abstract: Mapping[str, Flat]) -> dict[str, FilterRule]:
-    """The rule of each parameter; see `cnnjax.filters.plan.cover`."""
-    return cover(abstract["params"], config.filters)
+def starting_values(
+    blueprint: Blueprint,
+    init: Mapping[str, Flat],
+    seed: int,
+    images: np.ndarray,
+    fittings: Sequence[Fitting],
+    looks: Mapping[str, Look],
+    fit: FitConfig,
+    saved: Saved,
+    between: Between,
+) -> tuple[Flat, Flat]:
+    """The parameters and batch statistics before the first step, by path.
+
+    Args:
+      blueprint: the network under its plan.
+      init: from its own initialisers.
+      seed: of the run.
+      images: of the training split.
+      fittings: the filters to be fitted, see `cnnjax.filters.greedy.plan_fittings`.
+      looks: by layer, how to see what it sees.
+      fit: how.
+      saved: all saved sources that the plan names.
+      between: told of the fitting's progress.
+
+    Raises:
+      RequestError: for filters that cannot be fitted to their layer.
+    """
+    rules = blueprint.rules
+    params = draw_values(init["params"], rules, blueprint.places, stream_key(seed, "filters"))
+    params, stats = take_saved(params, init["batch_stats"], rules, saved)
+    return fit_greedily(fittings, looks, params, stats, images, fit, stream_key(seed, "fit"), between), stats
 
 
 def count(abstract: Flat, paths: frozenset[str]) -> int:
@@ -106,8 +184,35 @@ def count(abstract: Flat, paths: frozenset[str]) -> int:
     return sum(math.prod(abstract[path].shape) for path in paths)
 
 
-def check_request(config: Config, summary: DataSummary) -> None:
-    """Raises `RequestError` for what can be known to be wrong before anything is written."""
+def head_place(blueprint: Blueprint) -> Place:
+    """The dense layer that is all that is trained, which a head in closed form can stand for.
+
+    Raises:
+      RequestError: if the last stage has no such layer, or more than it is trained.
+    """
+    stage = blueprint.model.stage_names[-1]
+    inside = [place for place in blueprint.places.values() if place.path.startswith(f"{stage}/")]
+    if len(inside) != 1 or inside[0].window or inside[0].positions or f"{inside[0].layer}/bias" not in blueprint.rules:
+        raise RequestError(f"config.head.name: {stage} of this network is not one dense layer; use sgd")
+    head = inside[0]
+    wanted = {head.path, f"{head.layer}/bias"}
+    more = sorted(blueprint.parts.trained - wanted)
+    if more or blueprint.parts.trained != wanted:
+        wrong = f"{more[0]} is trained" if more else f"{sorted(wanted - blueprint.parts.trained)[0]} is frozen"
+        raise RequestError(
+            f"config.head.name: all but the dense layer {head.layer} must be frozen, and it trained; {wrong}"
+        )
+    return head
+
+
+def check_request(config: Config, summary: DataSummary, saved: Saved) -> None:
+    """Raises `RequestError` for what can be known to be wrong before anything is written.
+
+    Args:
+      config: of an arm.
+      summary: of its data.
+      saved: what each saved source of the plan has; abstract shapes will do.
+    """
     check_divides("config.train.batch_size", config.train.batch_size)
     check_divides("config.train.eval_batch_size", config.train.eval_batch_size)
     if config.train.batch_size > summary.sizes["train"]:
@@ -116,13 +221,18 @@ def check_request(config: Config, summary: DataSummary) -> None:
             f"examples of {summary.name}"
         )
     check_length(config.train, summary)
-    model = build_model(config.model, summary)
-    abstract = abstract_variables(model, summary)
-    rules = rules_of(config, abstract)
+    blueprint = make_blueprint(config, summary)
+    rules, places, abstract = blueprint.rules, blueprint.places, blueprint.abstract
     try:
-        jax.eval_shape(lambda: starting_values(_zeros(abstract["params"]), rules, jax.random.key(0)))
+        jax.eval_shape(lambda: draw_values({}, rules, places, jax.random.key(0)))
+        take_saved(abstract["params"], abstract["batch_stats"], rules, saved)
+        plan_fittings(rules, places)
     except RequestError as error:
         raise RequestError(f"config.filters: {error}") from None
+    if config.head.name != "sgd":
+        head_place(blueprint)
+        if config.data.augment:
+            raise RequestError(f"config.data.augment: {config.head.name} sees each example as it is; leave it empty")
 
 
 def check_length(config: TrainConfig, summary: DataSummary) -> None:
@@ -138,10 +248,6 @@ def check_length(config: TrainConfig, summary: DataSummary) -> None:
             f"config.train.eval_every: {config.eval_every:g} epochs are too few for {config.epochs:g} epochs; "
             f"at least {least:.3g}"
         )
-
-
-def _zeros(abstract: Flat) -> Flat:
-    return {path: jnp.zeros(leaf.shape, leaf.dtype) for path, leaf in abstract.items()}
 
 
 def _flat_collections(variables: Mapping[str, Any]) -> dict[str, Flat]:

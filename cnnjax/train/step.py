@@ -11,6 +11,7 @@ from jax import lax
 
 from cnnjax.data.augmentation import augment
 from cnnjax.data.feed import Feed, standardise
+from cnnjax.filters.combination import combine
 from cnnjax.filters.freezing import keep_frozen
 from cnnjax.filters.plan import Flat, flatten, unflatten
 from cnnjax.layers.auxiliary import AUXILIARY_LOGITS
@@ -57,8 +58,8 @@ class Task:
 
 
 def variables_of(params: Flat, stats: Flat) -> dict[str, dict]:
-    """Flax's variables from flat parameters and batch statistics."""
-    return {"params": unflatten(params), "batch_stats": unflatten(stats)}
+    """Flax's variables from flat parameters (banks multiplied by their matrices) and batch statistics."""
+    return {"params": unflatten(combine(params)), "batch_stats": unflatten(stats)}
 
 
 def train_step(

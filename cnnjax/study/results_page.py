@@ -1,0 +1,70 @@
+"""Tables of finished studies in a Markdown page, between marks; the words around them are a person's."""
+
+import datetime
+import re
+
+from etils import epath
+
+from cnnjax.config import RequestError
+from cnnjax.study import screening
+from cnnjax.study.files import write_text
+from cnnjax.study.report import headings, table_rows
+from cnnjax.study.results import collect, summarise, troubles
+from cnnjax.study.workdir import Study, read_study
+
+
+def update_page(page: epath.Path, workdirs: list[str]) -> None:
+    """Writes the table of each study into a page, in the place of the one that it has.
+
+    A study called NAME belongs between the lines `<!-- NAME -->` and `<!-- end -->`; where they are not there, a
+    section is added for it.
+
+    Args:
+      page: a Markdown file; made if it is not there.
+      workdirs: of the studies.
+
+    Raises:
+      RequestError: for a workdir without a study, or a study without a finished run.
+    """
+    text = page.read_text() if page.exists() else ""
+    for workdir in workdirs:
+        study = read_study(epath.Path(workdir).expanduser())
+        name, block = study.experiment.name, study_block(study)
+        marked = re.compile(rf"<!-- {re.escape(name)} -->\n.*?<!-- end -->\n", re.DOTALL)
+        if marked.search(text):
+            text = marked.sub(lambda _, block=block: block, text)
+        else:
+            text += f"\n## {name}\n\n{study.experiment.question}\n\n{block}"
+    write_text(page, text)
+
+
+def study_block(study: Study) -> str:
+    """A study's table in Markdown, between its marks: date, machine, arms, and what a screening found.
+
+    Raises:
+      RequestError: if no run has finished.
+    """
+    results = collect(study)
+    if results.empty:
+        raise RequestError(f"--workdirs: no run in {study.folder} has finished")
+    versions = study.machine["versions"]
+    python = study.machine["python"]
+    made = f"{datetime.date.today().isoformat()}, {study.machine['devices']}, JAX {versions['jax']}, Python {python}"
+    lines = [
+        f"<!-- {study.experiment.name} -->",
+        f"{made}, {study.seeds} seeds, mean and 95% interval:",
+        "",
+        *_table(headings(study), table_rows(summarise(study, results))),
+    ]
+    if study.experiment.screening:
+        table = screening.screening_table(results, study.experiment.screening)
+        found = screening.findings(table, screening.linear_on_pixels(results))
+        lines += ["", *_table(["quantity", "value", "how"], [list(finding) for finding in found])]
+    lines += [f"\n{trouble}" for trouble in troubles(study)]
+    return "\n".join([*lines, "<!-- end -->", ""])
+
+
+def _table(heads: list[str], rows: list[list[str]]) -> list[str]:
+    escaped = [[cell.replace("|", r"\|").replace("\n", " ") for cell in row] for row in [heads, *rows]]
+    lines = [f"| {' | '.join(row)} |" for row in escaped]
+    return [lines[0], f"|{'---|' * len(heads)}", *lines[1:]]

@@ -1,0 +1,32 @@
+"""Tables in a page of results: written, renewed, and nothing else touched."""
+
+from pathlib import Path
+
+import pytest
+from etils import epath
+
+from cnnjax.config import RequestError
+from cnnjax.study.results_page import update_page
+from cnnjax.study.workdir import Study
+
+
+def test_a_section_is_added_and_then_its_table_alone_renewed(finished_study: Study, tmp_path: Path) -> None:
+    page = epath.Path(tmp_path / "RESULTS.md")
+    page.write_text("# Results\n")
+    name = finished_study.experiment.name
+    update_page(page, [str(finished_study.folder)])
+    first = page.read_text()
+    assert first.startswith(f"# Results\n\n## {name}\n")
+    for arm in finished_study.experiment.arms:
+        assert f"| {arm} | " in first
+    changed = first.replace("mean and 95% interval", "an old table") + "\nWhat the paper says.\n"
+    page.write_text(changed)
+    update_page(page, [str(finished_study.folder)])
+    assert page.read_text() == first + "\nWhat the paper says.\n"
+
+
+def test_a_folder_without_a_study_is_named_and_the_page_left_alone(tmp_path: Path) -> None:
+    page = epath.Path(tmp_path / "RESULTS.md")
+    with pytest.raises(RequestError, match="there is no study in"):
+        update_page(page, [str(tmp_path / "nothing")])
+    assert not page.exists()
