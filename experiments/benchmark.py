@@ -21,7 +21,7 @@ from torch.nn import functional as F
 
 from cnnjax.config import Config, DataConfig, ModelConfig, OptimConfig, TrainConfig
 from cnnjax.data.dataset import Dataset, load_dataset
-from cnnjax.train.assembly import Compiled, assemble
+from cnnjax.train.assembly import Shared, assemble
 from cnnjax.train.interruption import Interruption
 
 ROUNDS = flags.DEFINE_integer("rounds", 9, "Turns of each side.", lower_bound=1)
@@ -58,7 +58,7 @@ def ours(model: ModelConfig, dataset: Dataset) -> Callable[[], None]:
         optim=OptimConfig(lr=0.01, schedule="constant"),
         train=TrainConfig(epochs=1000, batch_size=BATCH_SIZE.value),
     )
-    run = assemble(config, dataset, 0, Compiled(), Interruption())
+    run = assemble(config, dataset, 0, Shared(), Interruption())
     state: list[Any] = [run.state]
 
     def turn() -> None:
