@@ -17,7 +17,7 @@ About three minutes on two CPU cores. On an accelerator, with a set that TFDS ha
 
 from typing import Any
 
-from cnnjax.config import Config, DataConfig, ModelConfig, OptimConfig, StudyConfig, TrainConfig
+from cnnjax.config import Config, DataConfig, FitConfig, ModelConfig, OptimConfig, StudyConfig, TrainConfig
 
 RANDOM = ("gaussian", "uniform", "orthogonal", "signs", "smoothed")
 FIXED = ("classic", "gabor", "dct", "gaussian_derivatives")
@@ -29,6 +29,7 @@ def get_config() -> Config:
     return Config(
         model=ModelConfig(name="convnet", width=8, depth=2, kernel_size=5),
         data=DataConfig(name="mnist_5k"),
+        fit=FitConfig(patches=5000, iterations=20),
         optim=OptimConfig(name="adam", lr=3e-3, schedule="cosine"),
         train=TrainConfig(epochs=10, batch_size=64),
         study=StudyConfig(seeds=5, baseline="learned"),

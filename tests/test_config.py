@@ -33,7 +33,9 @@ CHANGES = st.fixed_dictionaries(
         "model.dropout": st.floats(0, 0.9) | st.none(),
         "data.validation": OPEN_SHARE,
         "data.augment": st.lists(st.sampled_from(["shift", "flip"]), max_size=2),
-        "filters": st.just((FilterRule("stage.*", "gaussian", "frozen"), FilterRule("head/.*"))),
+        "filters": st.just((FilterRule("stage.*", "gaussian", "frozen", 2), FilterRule("head/.*"))),
+        "fit.patches": st.integers(1, 10**6),
+        "head.strengths": st.lists(st.floats(1e-9, 1e9), min_size=1, max_size=3),
         "optim.lr": st.floats(1e-9, 1e3),
         "optim.nesterov": st.booleans(),
         "optim.step_at": st.lists(OPEN_SHARE, min_size=1, max_size=4),
@@ -68,6 +70,10 @@ def test_override_changes_the_named_fields_alone(changes: dict[str, Any]) -> Non
         ("optim.lr", "1e-3", 0.001),
         ("optim.nesterov", "true", True),
         ("optim.step_at", "0.25, 0.5", (0.25, 0.5)),
+        ("head.strengths", "1e-3, 10", (0.001, 10.0)),
+        ("head.name", "ridge", "ridge"),
+        ("fit.patches", "500", 500),
+        ("fit.whitening", "0", 0.0),
         ("data.augment", "flip, shift", ("flip", "shift")),
         ("data.augment", "", ()),
         ("study.seeds", "3", 3),
@@ -116,7 +122,26 @@ def test_text_of_a_filter_plan() -> None:
     )
 
 
-@pytest.mark.parametrize("text", ["stage1", "=gaussian,frozen", ".*=gaussian", ".*=,frozen", ".*=gaussian,"])
+@pytest.mark.parametrize(
+    ("text", "rule"),
+    [
+        ("stage.*=he,frozen,4", FilterRule("stage.*", "he", "frozen", 4)),
+        (" .*/kernel = kmeans , trained , 1 ", FilterRule(".*/kernel", "kmeans", "trained", 1)),
+        ("a=arm:learned x4,frozen", FilterRule("a", "arm:learned x4", "frozen")),
+        ("a=checkpoint:/tmp/a b/seed{seed},trained", FilterRule("a", "checkpoint:/tmp/a b/seed{seed}")),
+        ("a=checkpoint:gs://b/runs/x,y/seed0,frozen", FilterRule("a", "checkpoint:gs://b/runs/x,y/seed0", "frozen")),
+        ("a=safetensors:~/w.safetensors,frozen", FilterRule("a", "safetensors:~/w.safetensors", "frozen")),
+    ],
+)
+def test_text_of_a_rule_with_combinations_or_a_path(text: str, rule: FilterRule) -> None:
+    assert override(Config(), {"filters": text}).filters == (rule,)
+    assert override(Config(), {"filters": f"b=init,trained;{text}"}).filters[1] == rule
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["stage1", "=gaussian,frozen", ".*=gaussian", ".*=,frozen", ".*=gaussian,", ".*=he,frozen,2,3"],
+)
 def test_malformed_filter_rule_is_quoted(text: str) -> None:
     with pytest.raises(RequestError, match="PATTERN=SOURCE,STATE") as caught:
         override(Config(), {"filters": f"head/.*=init,trained;{text}"})
@@ -143,7 +168,14 @@ def test_malformed_filter_rule_is_quoted(text: str) -> None:
         ("data.validation", 0, "greater than 0"),
         ("train.batch_size", None, "integer"),
         ("study.seeds", 0, "greater than 0"),
+        ("fit.patches", 0, "greater than 0"),
+        ("fit.iterations", 0, "greater than 0"),
+        ("fit.whitening", -1, "greater than or equal to 0"),
+        ("head.name", "lasso", "'sgd', 'ridge' or 'logistic'"),
+        ("head.strengths", "", "at least 1"),
+        ("head.strengths", "1,0", "greater than 0"),
         ("filters", ".*=gaussian,melted", "'trained' or 'frozen'"),
+        ("filters", ".*=gaussian,frozen,many", "'trained' or 'frozen'"),
     ],
 )
 def test_wrong_value_is_refused_in_one_line(path: str, value: Any, says: str) -> None:

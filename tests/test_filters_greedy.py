@@ -1,6 +1,5 @@
 """Filters learned layer by layer: each sees what the layers below, fitted before it, make of the training split."""
 
-from collections.abc import Iterator
 from typing import Any
 
 import jax
@@ -26,19 +25,14 @@ from cnnjax.models.network import Network, Stage
 from cnnjax.models.pcanet import pcanet
 from tests.variables import drawn_variables
 
+pytestmark = pytest.mark.usefixtures("hasty_compiler")
+
 NOISE = np.random.default_rng(0).normal(size=(40, 8, 8, 2))
 # Smoother along one axis than along the other: the principal components are told apart.
 IMAGES = (128 + 150 * ndimage.gaussian_filter(NOISE, (0, 0.8, 1.6, 0))).clip(0, 255).astype(np.uint8)
 MEAN, STD = (120.0, 130.0), (70.0, 50.0)
 STANDARDISED = ((IMAGES - np.array(MEAN)) / np.array(STD)).astype(np.float32)
-
-
-@pytest.fixture(scope="module", autouse=True)
-def hasty_compiler() -> Iterator[None]:
-    """Much is compiled here, and little computed."""
-    jax.config.update("jax_disable_most_optimizations", True)
-    yield
-    jax.config.update("jax_disable_most_optimizations", False)
+FLAT = Network((Stage("stage1", Dense(12)), Stage("head", Dense(3))))
 
 
 class Fitted:
@@ -137,9 +131,6 @@ def windows(x: np.ndarray, size: int) -> np.ndarray:
     """All patches [M, size * size * C] of x [N, H, W, C], laid out as a kernel is."""
     places = [(i, j) for i in range(x.shape[1] - size + 1) for j in range(x.shape[2] - size + 1)]
     return np.concatenate([x[:, i : i + size, j : j + size].reshape(len(x), -1) for i, j in places])
-
-
-FLAT = Network((Stage("stage1", Dense(12)), Stage("head", Dense(3))))
 
 
 def share_among(patches: np.ndarray, candidates: np.ndarray) -> float:
@@ -272,9 +263,8 @@ def test_fitting_may_be_stopped(seen: list[np.ndarray]) -> None:
 
 
 def test_too_few_patches_for_the_filters_names_the_layer() -> None:
-    with pytest.raises(RequestError, match=r"^stage1/kernel: .*distinct patches cannot support 12 filters") as caught:
+    with pytest.raises(RequestError, match=r"^stage1/kernel: .* distinct patches cannot support 12 filters.*$"):
         Fitted(FLAT, "stage1/.* kmeans;head/.* init", FitConfig(patches=10))
-    assert "\n" not in str(caught.value)
 
 
 @pytest.mark.parametrize(

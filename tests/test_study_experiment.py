@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from cnnjax.config import RequestError
-from cnnjax.study.experiment import Experiment, read_experiment
+from cnnjax.study.experiment import Experiment, Lines, read_experiment
 
 HEAD = '''"""Does it matter?
 
@@ -175,6 +175,55 @@ def test_unknown_baseline_gives_the_nearest(tmp_path: Path) -> None:
 
 def test_wrong_flag_names_its_field(tmp_path: Path) -> None:
     assert error(tmp_path, ARMS, optim__lr="fast").startswith("config.optim.lr: ")
+
+
+TAKING = HEAD.replace(', baseline="plain"', "") + (
+    "def arms():\n    return {'taken': {'filters': 'stage.*=arm:learned,frozen;head/.*=init,trained'}, 'other': {},"
+    " 'learned': {}}\n"
+)
+
+
+def test_arms_that_others_take_filters_from_come_first_and_along(tmp_path: Path) -> None:
+    assert list(read(tmp_path, TAKING).arms) == ["learned", "taken", "other"]
+    assert list(read(tmp_path, TAKING, ["taken"]).arms) == ["learned", "taken"]
+    assert list(read(tmp_path, TAKING, ["other"]).arms) == ["other"]
+
+
+def test_arm_to_take_filters_from_that_there_is_not(tmp_path: Path) -> None:
+    message = error(tmp_path, TAKING.replace("arm:learned", "arm:lerned"))
+    assert message == "config.filters: taken: there is no arm 'lerned'; did you mean 'learned'?"
+
+
+LINES = "from cnnjax.study.experiment import Lines\n"
+
+
+def test_screening_and_lines(tmp_path: Path) -> None:
+    text = ARMS + LINES + "def screening():\n    return {'big': ('plain', 'wide')}\n"
+    text += "def lines():\n    return Lines('model.width', {'all': ('plain', 'wide')})\n"
+    experiment = read(tmp_path, text)
+    assert experiment.screening == {"big": ("plain", "wide")}
+    assert experiment.lines == Lines("model.width", {"all": ("plain", "wide")})
+    plain = read(tmp_path, ARMS)
+    assert (plain.screening, plain.lines) == ({}, None)
+
+
+@pytest.mark.parametrize(
+    ("function", "reason"),
+    [
+        ("screening():\n    return {'big': ('plain', 'wdie')}", "must give for 'big' its random and its trained arm"),
+        ("screening():\n    return {'big': 'plain'}", "must give for 'big' its random and its trained arm"),
+        ("screening():\n    return [('plain', 'wide')]", "screening() must return a dict of pairs of arms"),
+        ("screening():\n    return 1 / 0", "ZeroDivisionError"),
+        ("lines():\n    return {'all': ('plain',)}", "lines() must return a Lines of tuples of arms"),
+        ("lines():\n    return Lines('model.width', {'a': 'plain'})", "lines() must return a Lines of tuples of arms"),
+        ("lines():\n    return Lines('model.widht', {})", "config.model.widht: no such field; did you mean 'width'?"),
+        ("lines():\n    return Lines('model.width', {'a': ('wdie',)})", "lines(): unknown arm 'wdie'; did you mean"),
+        ("lines():\n    return Lines('model.name', {'a': ('plain',)})", "needs a number in model.name of 'plain'"),
+        ("lines():\n    return Lines('model.width', {'a': ('linear',)})", "needs a number in model.width of 'linear'"),
+    ],
+)
+def test_wrong_screening_or_lines(tmp_path: Path, function: str, reason: str) -> None:
+    assert reason in error(tmp_path, f"{ARMS}{LINES}def {function}\n")
 
 
 def test_file_is_run_anew_each_time(tmp_path: Path) -> None:

@@ -6,7 +6,7 @@ import pytest
 from absl import flags
 
 from cnnjax.config import RequestError
-from cnnjax.study.flags import parse
+from cnnjax.study.flags import define, parse
 
 
 @pytest.fixture
@@ -17,6 +17,7 @@ def known() -> flags.FlagValues:
     flags.DEFINE_string("workdir", "", "", flag_values=values)
     flags.DEFINE_list("arms", None, "", flag_values=values)
     flags.DEFINE_integer("seeds", None, "", lower_bound=1, flag_values=values)
+    flags.DEFINE_integer("top", None, "", lower_bound=1, flag_values=values)
     flags.DEFINE_enum("mode", "run", ["run", "report"], "", flag_values=values)
     return values
 
@@ -43,6 +44,14 @@ def test_fields_are_given_in_every_form(known: flags.FlagValues, arguments: list
         "filters": "stage.*=gaussian,frozen;head.*=init,trained",
     }
     assert known.workdir == "w"
+
+
+def test_flags_of_the_launcher() -> None:
+    known = define()
+    parse(known, ["launch.py", "--top=3", "--workdir=w"])
+    assert (known.top, known.workdir, known.seeds, known.mode) == (3, "w", None, "run")
+    with pytest.raises(RequestError, match="--top=0"):
+        parse(define(), ["launch.py", "--top=0"])
 
 
 def test_last_of_a_field_wins(known: flags.FlagValues) -> None:

@@ -104,6 +104,21 @@ def test_line_now_and_then_while_a_run_lasts(clock: Callable[..., float]) -> Non
     assert len(lines) == 6
 
 
+def test_line_now_and_then_while_a_run_is_prepared(clock: Callable[..., float]) -> None:
+    progress, text = plain(clock)
+    progress.begin(UNITS[0])
+    for percent in range(0, 101, 25):
+        clock(5)
+        progress.prepare("fitting stage1", percent / 100)
+    assert text.getvalue().splitlines() == ["fast seed 0: fitting stage1 50%; time left unknown"]
+    clock(10)
+    progress.advance(0.0)
+    clock(10)
+    progress.advance(0.5)
+    # Preparation is no part of the pace, but the runs to come have theirs.
+    assert progress.seconds_left() == pytest.approx(10 + 3 * (45 + 10))
+
+
 def test_terminal_has_one_live_line(clock: Callable[..., float]) -> None:
     text = io.StringIO()
     console = Console(file=text, width=100, force_terminal=True, _environ={})

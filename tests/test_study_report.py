@@ -18,8 +18,8 @@ from etils import epath
 from rich.console import Console
 
 from cnnjax.config import Config, RequestError
-from cnnjax.study.experiment import Experiment
-from cnnjax.study.figures import accuracies, first_filters, learning_curves, save
+from cnnjax.study.experiment import Experiment, Lines
+from cnnjax.study.figures import accuracies, accuracy_lines, draw, first_filters, learning_curves, save
 from cnnjax.study.report import print_summary, require_finished, write_report
 from cnnjax.study.results import collect
 from cnnjax.study.statistics import estimate
@@ -230,6 +230,54 @@ def test_learning_curves_are_means_over_seeds() -> None:
     train, validation = learning_curves({"a": seeds}).figure.axes
     np.testing.assert_allclose(train.lines[0].get_xydata(), [[1, 20], [2, 30]])
     np.testing.assert_allclose(validation.lines[0].get_xydata(), [[1, 60], [2, 80]])
+
+
+def test_lines_are_drawn_at_their_numbers() -> None:
+    arms = {"a": estimate([0.5, 0.7]), "b": estimate([0.25]), "c": estimate([])}
+    summary = pd.DataFrame([{"arm": arm, "accuracy": value} for arm, value in arms.items()])
+    lines = {r"$\nonsense{$": {"a": 2.0, "b": 8.0}, "second": {"b": 8.0, "c": 4.0}}
+    picture = accuracy_lines(summary, "model.width", lines)
+    (axes,) = picture.figure.axes
+    first, second = (container.lines[0].get_xydata() for container in axes.containers)
+    np.testing.assert_allclose(first, [[2, 60], [8, 25]])
+    np.testing.assert_allclose(second, [[8, 25]])  # an arm without a finished run is left out
+    assert (axes.get_xscale(), axes.get_xlabel()) == ("log", "model.width")
+    assert accuracy_lines(summary, "optim.momentum", {"a": {"a": 0.0}}).figure.axes[0].get_xscale() == "linear"
+
+
+def test_page_has_the_lines_and_the_screening_that_the_experiment_asks_for(
+    finished_study: Study, tmp_path: Path
+) -> None:
+    folder = tmp_path / "study"
+    shutil.copytree(finished_study.folder, folder)
+    experiment = dataclasses.replace(
+        finished_study.experiment,
+        screening={"the one": ("gaussian", "learned")},
+        lines=Lines("model.width", {"all": ("learned", "gaussian")}),
+    )
+    study = dataclasses.replace(finished_study, folder=epath.Path(folder), experiment=experiment)
+    write_report(study)
+    page = parse((folder / "report.html").read_text())
+    assert "the one" in page["cells"] and "Kendall tau-b" in page["cells"]
+    names = {path.stem for path in (folder / "figures").glob("*.svg")}
+    assert {"lines", "screening", "regret", "accuracies"} <= names
+    table = pd.read_csv(folder / "screening.csv").set_index("architecture")
+    tests = [read_status(unit)["metrics"]["test"]["accuracy"] for unit in study.units if unit.arm == "learned"]
+    assert table.trained_test["the one"] == pytest.approx(np.mean(tests))
+    assert table.features["the one"] == 32
+    text = io.StringIO()
+    print_summary(study, collect(study), Console(file=text, width=200))
+    assert "architectures: 1 of 1" in text.getvalue()
+    assert not (finished_study.folder / "screening.csv").exists()
+
+
+def test_head_in_closed_form_has_no_learning_curve() -> None:
+    closed = [pd.DataFrame({"split": ["train"], "accuracy": [0.5]})]
+    curve = pd.DataFrame({"epoch": [1, 1], "split": ["train", "validation"], "accuracy": [0.3, 0.4]})
+    train, _ = learning_curves({"closed": closed, "sgd": [curve]}).figure.axes
+    assert [line.get_label() for line in train.lines] == ["sgd"]
+    summary = pd.DataFrame([{"arm": "closed", "accuracy": estimate([0.5])}])
+    assert [picture.name for picture in draw(summary, {"closed": closed}, {}, 0.1)] == ["accuracies"]
 
 
 def test_filters_are_drawn_on_one_scale_around_zero() -> None:

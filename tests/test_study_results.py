@@ -82,6 +82,23 @@ def test_collects_finished_runs_alone(study: Study) -> None:
     assert len(one) == 11
 
 
+def test_head_in_closed_form_has_its_strength_and_no_epochs(tmp_path: Path) -> None:
+    study = Study(epath.Path(tmp_path), Experiment("fabricated", "Why?", {"only": Config()}), 1)
+    folder = study.units[0].folder
+    folder.mkdir(parents=True)
+    (folder / "status.json").write_text(json.dumps({**finished(0.9, 7), "strength": 0.01}))
+    rows = [
+        {"step": 0, "split": "validation", "strength": 0.1, "accuracy": 0.4},
+        {"step": 1, "split": "validation", "strength": 0.01, "accuracy": 0.5},
+        {"step": 2, "split": "train", "loss": 0.1, "accuracy": 0.7},
+    ]
+    (folder / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    results = collect(study)
+    values = dict(zip(results.metric[results.split.isna()], results.value[results.split.isna()], strict=True))
+    assert values["strength"] == 0.01
+    assert results[(results.split == "train") & (results.metric == "accuracy")].value.tolist() == [0.7]
+
+
 def test_results_are_written_as_they_are_returned(study: Study) -> None:
     results = write_results(study)
     assert [path.name for path in study.folder.iterdir() if path.is_file()] == ["results.csv"]

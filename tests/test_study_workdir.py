@@ -8,7 +8,7 @@ import pytest
 from etils import epath
 
 from cnnjax.config import Config, OptimConfig, RequestError, StudyConfig
-from cnnjax.study.experiment import Experiment
+from cnnjax.study.experiment import Experiment, Lines
 from cnnjax.study.workdir import Study, Unit, claim, open_study, read_status, read_study, write_study
 
 
@@ -62,6 +62,18 @@ def test_units_are_every_arm_of_each_seed_in_turn(folder: epath.Path) -> None:
 
 def test_study_is_read_back(folder: epath.Path) -> None:
     assert read_study(folder) == Study(folder, experiment(), 2)
+
+
+def test_screening_and_lines_are_read_back(tmp_path: Path) -> None:
+    wanted = dataclasses.replace(
+        experiment(),
+        screening={"small": ("random", "learned")},
+        lines=Lines("model.width", {"a": ("learned", "random"), "b": ("random",)}),
+    )
+    study = open_study(epath.Path(tmp_path), wanted)
+    write_study(study)
+    assert read_study(epath.Path(tmp_path)) == study == open_study(epath.Path(tmp_path), wanted)
+    assert read_study(epath.Path(tmp_path)).experiment == wanted
 
 
 def test_study_says_what_it_was_made_on(folder: epath.Path) -> None:

@@ -20,6 +20,8 @@ from cnnjax.train.assembly import Assembly, Beginning, Shared, assemble, begin, 
 from cnnjax.train.interruption import Interruption, Stopped
 from tests.test_train_program import host, train
 
+pytestmark = pytest.mark.usefixtures("hasty_compiler")
+
 FROZEN = Config(
     model=ModelConfig(name="convnet", width=2, depth=1, kernel_size=3, norm="batch"),
     data=DataConfig(name="toy"),
@@ -158,14 +160,6 @@ def test_signal_ends_the_preparation(toy: Dataset) -> None:
     assert told == ["computing features of stage1"]
 
 
-@pytest.fixture
-def hasty_compiler() -> Iterator[None]:
-    """Much is compiled here, and little computed."""
-    jax.config.update("jax_disable_most_optimizations", True)
-    yield
-    jax.config.update("jax_disable_most_optimizations", False)
-
-
 SOURCES = [*sorted(DRAWN), *sorted(FITS)]
 SHAPES = {1: (12,), 2: (7, 6), 3: (5, 4, 4)}
 
@@ -182,9 +176,7 @@ def ladder(num_classes: int, *, kernel_size: int) -> Network:
 @pytest.mark.parametrize(
     "dimensions", [pytest.param(dimensions, marks=[pytest.mark.slow] * (dimensions != 2)) for dimensions in SHAPES]
 )
-def test_every_source_changes_with_the_seed_and_not_without(
-    dimensions: int, monkeypatch: pytest.MonkeyPatch, hasty_compiler: None
-) -> None:
+def test_every_source_changes_with_the_seed_and_not_without(dimensions: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(registry.NETWORKS, "ladder", ladder)
     shape = (*SHAPES[dimensions], 1)
     rng = np.random.default_rng(0)

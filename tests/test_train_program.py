@@ -1,18 +1,20 @@
 """The compiled steps against NumPy, and against themselves in other portions."""
 
+from collections.abc import Callable
 from typing import Any
 
 import jax
 import numpy as np
 import pytest
 
-from cnnjax.config import Config, DataConfig, FilterRule, ModelConfig, OptimConfig, TrainConfig
+from cnnjax.config import Config, DataConfig, FilterRule, ModelConfig, OptimConfig, TrainConfig, override
 from cnnjax.data.augmentation import augment
 from cnnjax.data.dataset import Dataset
 from cnnjax.data.feed import epoch_order, standardise
 from cnnjax.ops.keys import stream_key
+from cnnjax.train import program
 from cnnjax.train.assembly import Assembly, Shared, assemble, best_variables
-from cnnjax.train.devices import replicate
+from cnnjax.train.devices import replicate, spread
 from cnnjax.train.interruption import Interruption
 from cnnjax.train.loop import evaluate
 from cnnjax.train.setup import build_model
@@ -124,6 +126,47 @@ def test_frozen_has_no_optimiser_state(full: Assembly) -> None:
     paths = [jax.tree_util.keystr(path) for path, _ in jax.tree_util.tree_leaves_with_path(full.state.optimiser)]
     assert any("stage1/conv/kernel" in path for path in paths)
     assert not any("stage2" in path for path in paths)
+
+
+COSTLY = Config(
+    model=ModelConfig(name="convnet", width=16, depth=2, kernel_size=3, pool="none"),
+    data=DataConfig(augment=("shift",), max_shift=1),  # so that no features are cached
+    optim=OptimConfig(name="adam"),
+    train=TrainConfig(batch_size=8, eval_batch_size=8),
+)
+
+
+def cost(plan: str, toy: Dataset, monkeypatch: pytest.MonkeyPatch) -> tuple[float, int, int]:
+    """Operations of the compiled step, and how many numbers are trained and how many the optimiser keeps."""
+    operations: list[float] = []
+
+    def analyse(function: Callable[..., Any], shard: jax.Array, state: Any, inputs: Any) -> None:
+        if function.__name__ == "chunk":  # its loop over steps counts once
+            operations.append(spread(function).lower(shard, state, inputs).compile().cost_analysis()["flops"])
+
+    monkeypatch.setattr(program, "_compile", analyse)
+    jax.config.update("jax_disable_most_optimizations", True)  # of machine code, which is not run here
+    state = assemble(override(COSTLY, {"filters": plan}), toy, 0, Shared(), Interruption()).state
+    jax.config.update("jax_disable_most_optimizations", False)
+    trained, kept = (sum(leaf.size for leaf in jax.tree.leaves(tree)) for tree in (state.trained, state.optimiser))
+    return operations[0], trained, kept
+
+
+def test_frozen_costs_no_gradient_and_no_optimiser_memory(toy: Dataset, monkeypatch: pytest.MonkeyPatch) -> None:
+    # Operations of the forward pass, batch of 8, two for each multiplication: both convolutions, and the head.
+    first, second, head = (2 * 8 * 36 * inputs * outputs for inputs, outputs in ((9, 16), (9 * 16, 32), (32, 3)))
+    forward = first + second + head
+    learned, learned_numbers, learned_kept = cost(".*=he,trained", toy, monkeypatch)
+    assert learned > 2 * first + 3 * (second + head)  # no gradient of the images
+    # A frozen prefix runs forwards alone.
+    frozen, numbers, kept = cost("stage.*=he,frozen;head/.*=init,trained", toy, monkeypatch)
+    assert forward + head < frozen < 1.15 * (forward + 2 * head)
+    assert (numbers, kept) == (36 * 32 * 3 + 3, 2 * numbers + 2)
+    # A frozen stage behind one that is trained passes the gradient on, and has none itself.
+    behind, numbers, kept = cost("stage2/.*=he,frozen;(stage1|head)/.*=init,trained", toy, monkeypatch)
+    assert learned - behind > 0.95 * second
+    assert (learned_numbers - numbers, kept) == (9 * 16 * 32 + 32, 2 * numbers + 2)
+    assert learned_kept == 2 * learned_numbers + 2
 
 
 @pytest.mark.parametrize("stream", Keys._fields)

@@ -2,6 +2,7 @@
 
 import math
 import os
+from pathlib import Path
 
 import numpy as np
 from etils import epath
@@ -50,5 +51,5 @@ def _reserve(path: epath.Path) -> None:
     """Takes the room that a file says it has. Without it, writing to the mapped file ends the process when the disk is
     full; with it, an `OSError` says so."""
     if hasattr(os, "posix_fallocate"):  # not on macOS
-        with path.open("rb+") as file:
+        with Path(path).open("rb+") as file:  # etils opens no file for both
             os.posix_fallocate(file.fileno(), 0, path.stat().length)

@@ -22,7 +22,7 @@ from cnnjax.train.checkpoint import Checkpoint, Checkpoints
 from cnnjax.train.devices import replicate
 from cnnjax.train.head import fit_head
 from cnnjax.train.interruption import Interruption, Stopped
-from cnnjax.train.loop import Listeners, evaluate, fit
+from cnnjax.train.loop import Diverged, Listeners, evaluate, fit
 from cnnjax.train.optimiser import make_schedule
 from cnnjax.train.program import Report
 from cnnjax.train.state import Best, TrainState
@@ -126,7 +126,10 @@ def _run_head(
     started = time.monotonic()
     beginning = begin(config, dataset, unit.seed, shared, interruption, sources, progress.prepare, to_disk=True)
     preparation = time.monotonic() - started
-    fitted = fit_head(config.head, beginning, dataset.summary, interruption)
+    try:
+        fitted = fit_head(config.head, beginning, dataset.summary, interruption)
+    except FloatingPointError as error:
+        raise Diverged(str(error)) from None
     seconds = {"train": time.monotonic() - started - preparation, "preparation": preparation}
     with contextlib.closing(MetricsFile(unit.folder, -1)) as metrics:
         for number, trial in enumerate(fitted.trials):

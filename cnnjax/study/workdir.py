@@ -17,7 +17,7 @@ from cnnjax.config import Config, RequestError, flatten, from_dict, to_dict
 from cnnjax.study.experiment import Experiment, Lines
 from cnnjax.study.files import is_disk_full, partial, write_json
 
-FORMAT = 1
+FORMAT = 2
 _LOCK = ".lock"
 # What a status says beside its state.
 _STATES: dict[str, tuple[str, ...]] = {

@@ -1,0 +1,78 @@
+"""Features that memory does not hold: in files that are whole or not there, until the study ends."""
+
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+from etils import epath
+
+from cnnjax.study import feature_files
+from cnnjax.study.feature_files import FileStore
+from cnnjax.study.files import is_disk_full
+
+SHAPE, DTYPE = (5, 2), np.dtype(np.float32)
+
+
+@pytest.fixture(autouse=True)
+def small_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(feature_files, "MOST_FEATURE_BYTES", 5 * 2 * 4 - 1)
+
+
+def count(out: np.ndarray) -> None:
+    out[:] = np.arange(out.size).reshape(out.shape)
+
+
+def never(out: np.ndarray) -> None:
+    pytest.fail("computed again")
+
+
+def test_large_features_are_a_file_that_is_read_as_needed(tmp_path: Path) -> None:
+    found = FileStore(epath.Path(tmp_path)).get("key", SHAPE, DTYPE, count)
+    assert isinstance(found, np.memmap) and not found.flags.writeable
+    assert [path.name for path in (tmp_path / "features").iterdir()] == ["key.npy"]
+    np.testing.assert_array_equal(np.load(tmp_path / "features" / "key.npy"), np.arange(10).reshape(5, 2))
+    np.testing.assert_array_equal(found, np.arange(10).reshape(5, 2))
+
+
+def test_file_is_not_made_again_by_this_store_or_the_next(tmp_path: Path) -> None:
+    store = FileStore(epath.Path(tmp_path))
+    store.get("key", SHAPE, DTYPE, count)
+    for other in (store, FileStore(epath.Path(tmp_path))):
+        np.testing.assert_array_equal(other.get("key", SHAPE, DTYPE, never), np.arange(10).reshape(5, 2))
+
+
+def test_small_features_stay_in_memory(tmp_path: Path) -> None:
+    store = FileStore(epath.Path(tmp_path))
+    first = store.get("key", (9,), DTYPE, count)
+    assert store.get("key", (9,), DTYPE, never) is first
+    assert not list(tmp_path.iterdir())
+    store.clear()  # there is nothing to remove
+
+
+def test_what_was_cut_off_is_no_file_and_is_made_anew(tmp_path: Path) -> None:
+    def stop(out: np.ndarray) -> None:
+        out[:2] = 7
+        raise KeyboardInterrupt
+
+    store = FileStore(epath.Path(tmp_path))
+    with pytest.raises(KeyboardInterrupt):
+        store.get("key", SHAPE, DTYPE, stop)
+    assert not (tmp_path / "features" / "key.npy").exists()
+    np.testing.assert_array_equal(store.get("key", SHAPE, DTYPE, count), np.arange(10).reshape(5, 2))
+    store.clear()
+    assert not list(tmp_path.iterdir())
+
+
+def test_full_disk_is_known_before_anything_is_computed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    reserved = []
+
+    def refuse(file: int, start: int, length: int) -> None:
+        reserved.append(length)
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "posix_fallocate", refuse, raising=False)
+    with pytest.raises(OSError, match="No space left") as caught:
+        FileStore(epath.Path(tmp_path)).get("key", SHAPE, DTYPE, never)
+    assert is_disk_full(caught.value)
+    assert reserved == [40 + 128]  # NumPy's header has 128 bytes
