@@ -1,7 +1,7 @@
 """Runs an experiment as a study.
 
     python launch.py --config=experiments/random_filters.py --workdir=runs/random_filters
-        [--config.SECTION.FIELD=VALUE ...] [--arms=A,B] [--seeds=N] [--mode=run|describe|report]
+        [--config.SECTION.FIELD=VALUE ...] [--arms=A,B] [--seeds=N] [--top=K] [--mode=run|describe|report]
 
 Exit status: 0 all well; 1 a run failed or diverged, or the disk is full; 2 the request was wrong; 130 or 143 stopped by
 Ctrl-C or SIGTERM, with everything saved.

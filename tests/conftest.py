@@ -5,7 +5,6 @@ import io
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator
 
 # TFDS reads this when it is imported: nothing is written into the user's own data folder.
 os.environ["TFDS_DATA_DIR"] = tempfile.mkdtemp(prefix="cnnjax-tests-")
@@ -16,10 +15,12 @@ os.environ["JAX_COMPILATION_CACHE_DIR"] = (
     else tempfile.mkdtemp(prefix="cnnjax-tests-")
 )
 os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0.1"
+# Tests compile much and compute little: machine code that is made sooner and runs slower takes them two thirds of the
+# time. JAX_DISABLE_MOST_OPTIMIZATIONS=0 runs them with the code that users get.
+os.environ.setdefault("JAX_DISABLE_MOST_OPTIMIZATIONS", "1")
 # The workers share the cores: OpenBLAS's threads, which spin while they wait, would take them from one another.
 os.environ["OPENBLAS_NUM_THREADS"] = "1"
 
-import jax
 import numpy as np
 import pytest
 import tensorflow_datasets as tfds
@@ -48,14 +49,6 @@ def data_dir() -> str:
     folder = os.environ["TFDS_DATA_DIR"]
     assert folder == tfds.core.constants.DATA_DIR
     return folder
-
-
-@pytest.fixture(scope="module")
-def hasty_compiler() -> Iterator[None]:
-    """For modules that compile much and compute little: machine code that is made sooner and runs slower."""
-    jax.config.update("jax_disable_most_optimizations", True)
-    yield
-    jax.config.update("jax_disable_most_optimizations", False)
 
 
 @pytest.fixture(scope="session")

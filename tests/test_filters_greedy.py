@@ -25,8 +25,6 @@ from cnnjax.models.network import Network, Stage
 from cnnjax.models.pcanet import pcanet
 from tests.variables import drawn_variables
 
-pytestmark = pytest.mark.usefixtures("hasty_compiler")
-
 NOISE = np.random.default_rng(0).normal(size=(40, 8, 8, 2))
 # Smoother along one axis than along the other: the principal components are told apart.
 IMAGES = (128 + 150 * ndimage.gaussian_filter(NOISE, (0, 0.8, 1.6, 0))).clip(0, 255).astype(np.uint8)

@@ -105,6 +105,7 @@ def test_torch_draws_kernels_and_biases_by_the_inputs_of_an_output(
         check_uniform(np.asarray(values), fan_in)
 
 
+@pytest.mark.slow
 def test_torch_draws_the_biases_of_composite_layers() -> None:
     starts, x = starting_fields("torch"), np.ones((1, 8, 6), np.float32)
     separable = DepthwiseSeparableConv(2000, 3, **starts).init(jax.random.key(0), x)["params"]

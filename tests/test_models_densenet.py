@@ -22,6 +22,7 @@ def test_published_sizes_for_cifar(name: str, expected: int) -> None:
     assert f"_{layers}_" in name
 
 
+@pytest.mark.slow
 def test_table_of_densenet121() -> None:
     table = describe(DENSENETS["densenet121"](1000), (224, 224, 3))
     assert table.stage.tolist() == ["stem", "stage1", "stage2", "stage3", "stage4", "head", "total"]

@@ -119,11 +119,14 @@ def test_every_network_has_a_pinned_number_of_parameters() -> None:
     assert set(PINNED) == set(NETWORKS)
 
 
-DEEP_PLAIN = ("plain50", "plain101", "plain152", "plain200", "plain110")
+DEEP = (
+    *("plain50", "plain101", "plain152", "plain200", "plain110", "resnet110", "resnet152", "resnet200"),
+    *("densenet161", "densenet169", "densenet201", "densenet_bc_100_12"),
+)
 
 
 @pytest.mark.parametrize(
-    "name", [pytest.param(n, marks=pytest.mark.slow) if n in DEEP_PLAIN else n for n in sorted(NETWORKS)]
+    "name", [pytest.param(n, marks=pytest.mark.slow) if n in DEEP else n for n in sorted(NETWORKS)]
 )
 def test_parameters_and_multiply_adds(name: str) -> None:
     assert measured(name, PINNED[name]) == PINNED[name]

@@ -122,6 +122,7 @@ def test_describe_prints_the_table(tmp_path: Path, capsys: pytest.CaptureFixture
     assert not (tmp_path / "study").exists()
 
 
+@pytest.mark.slow
 def test_diverged_run_is_named_and_the_rest_go_on(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     experiment = tmp_path / "diverging.py"
     experiment.write_text(

@@ -10,8 +10,6 @@ from cnnjax.study.command import OK, WRONG_REQUEST
 from launch import main
 from tests.launching import EXPERIMENT, ROOT
 
-pytestmark = pytest.mark.usefixtures("hasty_compiler")
-
 SCREENING = '''"""Do random filters choose?"""
 
 from cnnjax.config import Config, DataConfig, ModelConfig, StudyConfig, TrainConfig

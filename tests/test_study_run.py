@@ -28,8 +28,6 @@ from cnnjax.train.checkpoint import Checkpoints
 from cnnjax.train.interruption import Interruption
 from cnnjax.train.setup import make_blueprint
 
-pytestmark = pytest.mark.usefixtures("hasty_compiler")
-
 LEARNED = Config(
     model=ModelConfig(name="convnet", width=2, depth=1, kernel_size=3, norm="batch"),
     data=DataConfig(name="toy"),

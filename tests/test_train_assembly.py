@@ -20,8 +20,6 @@ from cnnjax.train.assembly import Assembly, Beginning, Shared, assemble, begin, 
 from cnnjax.train.interruption import Interruption, Stopped
 from tests.test_train_program import host, train
 
-pytestmark = pytest.mark.usefixtures("hasty_compiler")
-
 FROZEN = Config(
     model=ModelConfig(name="convnet", width=2, depth=1, kernel_size=3, norm="batch"),
     data=DataConfig(name="toy"),

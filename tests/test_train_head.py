@@ -17,8 +17,6 @@ from cnnjax.train.head import FittedHead, fit_head
 from cnnjax.train.interruption import Interruption, Stopped
 from cnnjax.train.step import variables_of
 
-pytestmark = pytest.mark.usefixtures("hasty_compiler")
-
 STRENGTHS = (1e-4, 1.0, 1e-2)
 CONFIG = Config(
     model=ModelConfig(name="convnet", width=2, depth=1, kernel_size=3, pool="average", dropout=0.5),
