@@ -15,12 +15,10 @@ os.environ["JAX_COMPILATION_CACHE_DIR"] = (
     else tempfile.mkdtemp(prefix="cnnjax-tests-")
 )
 os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0.1"
-# Tests compile much and compute little: machine code that is made sooner and runs slower takes them two thirds of the
-# time. JAX_DISABLE_MOST_OPTIMIZATIONS=0 runs them with the code that users get.
-os.environ.setdefault("JAX_DISABLE_MOST_OPTIMIZATIONS", "1")
 # The workers share the cores: OpenBLAS's threads, which spin while they wait, would take them from one another.
 os.environ["OPENBLAS_NUM_THREADS"] = "1"
 
+import jax
 import numpy as np
 import pytest
 import tensorflow_datasets as tfds
@@ -35,6 +33,17 @@ from cnnjax.study.runner import run_study
 from cnnjax.study.workdir import Study, write_study
 from cnnjax.train.assembly import Assembly, Shared, assemble
 from cnnjax.train.interruption import Interruption
+
+# Tests compile much and compute little: machine code that is made sooner and runs slower takes them two thirds of the
+# time. The processes that they start run what users run.
+jax.config.update("jax_disable_most_optimizations", True)
+
+# They last longest; started last, they would keep one worker busy while the other has nothing left.
+FIRST = ("test_resume.py", "test_requests.py", "test_devices.py", "test_study_run.py")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    items.sort(key=lambda item: item.path.name not in FIRST)
 
 
 def pytest_unconfigure() -> None:
