@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from cnnjax.config import Config
-from cnnjax.data.dataset import Dataset
+from cnnjax.data.dataset import Dataset, DataSummary
 from cnnjax.data.feed import Feed
 from cnnjax.filters.features import (
     MOST_FEATURE_BYTES,
@@ -118,9 +118,37 @@ def begin(
       Stopped: after a signal.
       RequestError: for filters that cannot be fitted.
     """
-    summary = dataset.summary
-    blueprint = make_blueprint(config, summary, AXIS)
-    model = blueprint.model
+    blueprint = make_blueprint(config, dataset.summary, AXIS)
+
+    def between(what: str, share: float) -> None:
+        interruption.check()
+        tell(what, share)
+
+    params, stats = _start(config, dataset, seed, blueprint, shared, saved, between)
+    splits = (dataset.train, dataset.validation, dataset.test)
+    images = np.concatenate([split.images for split in splits])
+    labels = np.concatenate([split.labels for split in splits])
+    features = None
+    if blueprint.parts.prefix is not None and not config.data.augment:
+        features = _prefix_features(
+            config, dataset.summary, blueprint, (params, stats), images, shared, between, to_disk=to_disk
+        )
+    if features is None:
+        return Beginning(blueprint, params, stats, None, images, labels)
+    return Beginning(blueprint, params, stats, blueprint.parts.prefix, features, labels)
+
+
+def _start(
+    config: Config,
+    dataset: Dataset,
+    seed: int,
+    blueprint: Blueprint,
+    shared: Shared,
+    saved: Saved,
+    between: Between,
+) -> tuple[Flat, Flat]:
+    """The starting parameters and batch statistics, by what is compiled for all runs of this network and data."""
+    summary, model = dataset.summary, blueprint.model
     which = (config.model, config.data)
     if which not in shared.inits:
         shared.inits[which] = init_function(model, summary)
@@ -129,47 +157,42 @@ def begin(
         layer = fitting.place.layer
         if (which, layer) not in shared.looks:
             shared.looks[which, layer] = look_function(model, fitting.place, summary.mean, summary.std)
-
-    def between(what: str, share: float) -> None:
-        interruption.check()
-        tell(what, share)
-
     looks = {fitting.place.layer: shared.looks[which, fitting.place.layer] for fitting in fittings}
     init = shared.inits[which](seed)
-    params, stats = starting_values(
-        blueprint, init, seed, dataset.train.images, fittings, looks, config.fit, saved, between
-    )
-    splits = (dataset.train, dataset.validation, dataset.test)
-    images = np.concatenate([split.images for split in splits])
-    labels = np.concatenate([split.labels for split in splits])
-    prefix = blueprint.parts.prefix
-    if prefix is None or config.data.augment:
-        return Beginning(blueprint, params, stats, None, images, labels)
+    return starting_values(blueprint, init, seed, dataset.train.images, fittings, looks, config.fit, saved, between)
 
-    key = (*which, prefix)
+
+def _prefix_features(
+    config: Config,
+    summary: DataSummary,
+    blueprint: Blueprint,
+    start: tuple[Flat, Flat],
+    images: np.ndarray,
+    shared: Shared,
+    between: Between,
+    *,
+    to_disk: bool,
+) -> np.ndarray | None:
+    """What the frozen prefix makes of the images; None where memory does not hold it and the disk is not wanted."""
+    model, prefix = blueprint.model, str(blueprint.parts.prefix)
+    key = (config.model, config.data, prefix)
     if key not in shared.prefixes:
         shared.prefixes[key] = feature_function(model, prefix, summary.mean, summary.std)
-    function, variables = shared.prefixes[key], variables_of(params, stats)
+    function, variables = shared.prefixes[key], variables_of(*start)
     shape, dtype = feature_shape(function, variables, summary.shape)
     whole = (len(images), *shape)
     if not to_disk and np.prod(whole) * dtype.itemsize > MOST_FEATURE_BYTES:
-        return Beginning(blueprint, params, stats, None, images, labels)
+        return None
     stages = model.stage_names[: model.stage_names.index(prefix) + 1]
-    inside = [{path: flat[path] for path in flat if path.split("/")[0] in stages} for flat in (params, stats)]
-    features = shared.features.get(
-        feature_key(key, *inside),
-        whole,
-        dtype,
-        lambda out: compute_features(
-            function,
-            variables,
-            images,
-            config.train.eval_batch_size,
-            out,
-            lambda share: between(f"computing features of {prefix}", share),
-        ),
-    )
-    return Beginning(blueprint, params, stats, prefix, features, labels)
+    inside = [{path: flat[path] for path in flat if path.split("/")[0] in stages} for flat in start]
+
+    def fill(out: np.ndarray) -> None:
+        def tell(share: float) -> None:
+            between(f"computing features of {prefix}", share)
+
+        compute_features(function, variables, images, config.train.eval_batch_size, out, tell)
+
+    return shared.features.get(feature_key(key, *inside), whole, dtype, fill)
 
 
 def assemble(

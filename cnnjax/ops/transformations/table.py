@@ -20,6 +20,8 @@ Apply = Callable[[jax.Array, jax.typing.ArrayLike, jax.Array | None], jax.Array]
 
 
 class Function(Protocol):
+    """A transformation of images [N, *spatial, C] whose pixels lie between `low` and `high`; see `Transformation`."""
+
     def __call__(
         self,
         images: jax.Array,
