@@ -17,9 +17,9 @@ FLAGS = ("--config.train.epochs=2", "--config.optim.lr=0.01")
 ARMS = ("learned", "frozen")
 
 
-def variables(workdir: Path, arm: str) -> dict[str, Any]:
-    """Of the run's best evaluation."""
-    return cnnjax.load(workdir / "runs" / arm / "seed0").variables
+def variables(workdir: Path) -> dict[str, Any]:
+    """Of the best evaluation of each arm's run."""
+    return {arm: cnnjax.load(workdir / "runs" / arm / "seed0").variables for arm in ARMS}
 
 
 def assert_close(left: Any, right: Any) -> None:
@@ -33,28 +33,25 @@ def on_one(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     workdir = tmp_path_factory.mktemp("one") / "study"
     finished = launch(workdir, *FLAGS)
     assert finished.returncode == 0, finished.stderr
-    return {arm: variables(workdir, arm) for arm in ARMS}
-
-
-def test_eight_devices_equal_one(tmp_path: Path, on_one: dict[str, Any]) -> None:
-    finished = launch(tmp_path / "study", *FLAGS, devices=8)
-    assert finished.returncode == 0, finished.stderr
-    assert_close({arm: variables(tmp_path / "study", arm) for arm in ARMS}, on_one)
+    return variables(workdir)
 
 
 @pytest.mark.parametrize(("first", "second"), [(8, 1), pytest.param(1, 8, marks=pytest.mark.slow)])
-def test_checkpoint_crosses_devices(first: int, second: int, tmp_path: Path, on_one: dict[str, Any]) -> None:
+def test_eight_devices_equal_one_and_a_checkpoint_crosses(
+    first: int, second: int, tmp_path: Path, on_one: dict[str, Any]
+) -> None:
+    """The first arm ends on so many devices, the second begins there and ends on others."""
     workdir = tmp_path / "study"
-    folder = workdir / "runs" / "frozen" / "seed0"
-    begun = start(workdir, *FLAGS, "--arms=frozen", devices=first)
-    wait_for(lambda _: newest_step(folder) > 0, workdir, begun)
+    frozen = workdir / "runs" / "frozen" / "seed0"
+    begun = start(workdir, *FLAGS, devices=first)
+    wait_for(lambda: newest_step(frozen) > 0, begun)
     begun.kill()
     begun.communicate()
-    step = newest_step(folder)
-    finished = launch(workdir, *FLAGS, "--arms=frozen", devices=second)
+    step = newest_step(frozen)
+    finished = launch(workdir, *FLAGS, devices=second)
     assert finished.returncode == 0, finished.stderr
     assert finished.stderr.splitlines() == [f"frozen seed 0: going on from step {step}"]
-    assert_close(variables(workdir, "frozen"), on_one["frozen"])
+    assert_close(variables(workdir), on_one)
 
 
 SHARDS_AGREE = """

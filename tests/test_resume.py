@@ -15,42 +15,58 @@ from tests.launching import launch, newest_step, outcome, start
 FOLDER = Path("runs") / "learned" / "seed0"
 
 
-def in_compilation(workdir: Path) -> bool:
+# Of a workdir, and the time at which a process was started in it: what processes before it wrote says nothing.
+Instant = Callable[[Path, float], bool]
+
+
+def written(path: Path, since: float) -> bool:
+    """The file is there and of this process."""
+    return path.exists() and path.stat().st_mtime >= since
+
+
+def in_compilation(workdir: Path, since: float) -> bool:
     """The run has begun, and nothing of it is saved: between the two lies the compiler."""
-    return (workdir / FOLDER / "status.json").exists()
+    return written(workdir / FOLDER / "status.json", since)
 
 
-def in_a_chunk(workdir: Path) -> bool:
+def in_a_chunk(workdir: Path, since: float) -> bool:
     """Metrics have come, so the chunk behind them runs."""
     metrics = workdir / FOLDER / "metrics.jsonl"
-    return metrics.exists() and metrics.stat().st_size > 0
+    return written(metrics, since) and metrics.stat().st_size > 0
 
 
-def in_a_save(workdir: Path) -> bool:
+def in_a_save(workdir: Path, since: float) -> bool:
     """A checkpoint is half written, and there is one before it of more than no steps."""
-    half_written = any("tmp" in path.name for path in (workdir / FOLDER / "checkpoints").glob("*"))
+    checkpoints = workdir / FOLDER / "checkpoints"
+    half_written = any("tmp" in path.name and written(path, since) for path in checkpoints.glob("*"))
     return half_written and newest_step(workdir / FOLDER) > 0
 
 
-def in_another_arm(workdir: Path) -> bool:
+def in_another_arm(workdir: Path, since: float) -> bool:
     """The first run has finished and the second one begun."""
-    return (workdir / "runs" / "frozen" / "seed0" / "checkpoints").exists()
+    return written(workdir / "runs" / "frozen" / "seed0" / "checkpoints", since)
 
 
-def wait_for(instant: Callable[[Path], bool], workdir: Path, process: subprocess.Popen[str]) -> None:
+def wait_for(come: Callable[[], bool], process: subprocess.Popen[str]) -> None:
     """Until the instant has come; the process must not end before."""
-    while not instant(workdir):
+    while not come():
         assert process.poll() is None, process.communicate()
         time.sleep(0.001)
 
 
 @pytest.fixture(scope="module")
-def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
-    """What the study ends with when nothing happens to it."""
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The workdir of a study to which nothing has happened."""
     workdir = tmp_path_factory.mktemp("undisturbed") / "study"
-    finished = launch(workdir)
-    assert finished.returncode == 0, finished.stderr
-    return {arm: outcome(workdir, arm) for arm in ("learned", "frozen")}
+    ran = launch(workdir)
+    assert ran.returncode == 0, ran.stderr
+    return workdir
+
+
+@pytest.fixture(scope="module")
+def undisturbed(finished: Path) -> dict[str, Any]:
+    """What it ends with."""
+    return {arm: outcome(finished, arm) for arm in ("learned", "frozen")}
 
 
 def assert_ends_as(undisturbed: dict[str, Any], workdir: Path) -> None:
@@ -67,18 +83,37 @@ def assert_ends_as(undisturbed: dict[str, Any], workdir: Path) -> None:
     assert {arm: outcome(workdir, arm) for arm in undisturbed} == undisturbed
 
 
-@pytest.mark.parametrize(
-    "instant", [in_compilation, in_a_chunk, in_a_save, pytest.param(in_another_arm, marks=pytest.mark.slow)]
-)
-def test_killed_run_ends_as_if_untouched(
-    instant: Callable[[Path], bool], tmp_path: Path, undisturbed: dict[str, Any]
+def test_stopped_and_killed_again_and_again_it_ends_as_if_untouched(
+    tmp_path: Path, undisturbed: dict[str, Any]
 ) -> None:
     workdir = tmp_path / "study"
+    interrupt(workdir, in_compilation, signal.SIGTERM)
+    interrupt(workdir, in_compilation, signal.SIGKILL)
+    assert newest_step(workdir / FOLDER) <= 0
+    interrupt(workdir, in_a_chunk, signal.SIGKILL)
+    interrupt(workdir, in_a_save, signal.SIGKILL)
+    assert newest_step(workdir / FOLDER) > 0
+    assert_ends_as(undisturbed, workdir)
+
+
+def interrupt(workdir: Path, instant: Instant, number: signal.Signals) -> None:
+    """Goes on with a study until the instant, and sends its process a signal then."""
+    since = time.time()
     process = start(workdir, compiles=instant is in_compilation)
-    wait_for(instant, workdir, process)
-    process.kill()
-    process.communicate()
-    assert process.returncode == -signal.SIGKILL
+    wait_for(lambda: instant(workdir, since), process)
+    if number == signal.SIGKILL:
+        process.kill()
+        process.communicate()
+        assert process.returncode == -signal.SIGKILL
+    else:
+        assert_leaves_at_once(process, number)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("instant", [in_compilation, in_a_chunk, in_a_save, in_another_arm])
+def test_killed_run_ends_as_if_untouched(instant: Instant, tmp_path: Path, undisturbed: dict[str, Any]) -> None:
+    workdir = tmp_path / "study"
+    interrupt(workdir, instant, signal.SIGKILL)
     if instant in (in_a_save, in_another_arm):
         assert newest_step(workdir / FOLDER) > 0
     assert_ends_as(undisturbed, workdir)
@@ -89,7 +124,7 @@ def test_killed_run_ends_as_if_untouched(
 def test_killed_at_any_time(delay: float, tmp_path: Path, undisturbed: dict[str, Any]) -> None:
     workdir = tmp_path / "study"
     process = start(workdir)
-    wait_for(in_compilation, workdir, process)
+    wait_for(lambda: in_compilation(workdir, 0), process)
     time.sleep(delay)
     process.kill()
     process.communicate()
@@ -100,14 +135,12 @@ def test_killed_at_any_time(delay: float, tmp_path: Path, undisturbed: dict[str,
 AT_ONCE = 10
 
 
-@pytest.mark.parametrize(("instant", "number"), [(in_compilation, signal.SIGTERM), (in_a_chunk, signal.SIGINT)])
-def test_signal_saves_and_leaves(instant: Callable[[Path], bool], number: signal.Signals, tmp_path: Path) -> None:
+def test_signal_in_a_chunk_saves_and_leaves(tmp_path: Path) -> None:
     workdir = tmp_path / "study"
-    flags = ("--arms=learned", "--config.train.epochs=400", "--config.train.save_every=1000")
-    process = start(workdir, *flags, compiles=instant is in_compilation)
-    wait_for(instant, workdir, process)
-    assert_leaves_at_once(process, number)
-    assert (newest_step(workdir / FOLDER) > 0) == (instant is in_a_chunk)
+    process = start(workdir, "--arms=learned", "--config.train.epochs=400", "--config.train.save_every=1000")
+    wait_for(lambda: in_a_chunk(workdir, 0), process)
+    assert_leaves_at_once(process, signal.SIGINT)
+    assert newest_step(workdir / FOLDER) > 0
 
 
 @pytest.mark.slow
@@ -117,7 +150,7 @@ def test_signal_in_an_evaluation_saves_and_leaves_and_the_run_ends_as_if_untouch
 ) -> None:
     workdir = tmp_path / "study"
     process = start(workdir, slow=split)
-    wait_for(lambda _: (workdir / split).exists(), workdir, process)
+    wait_for(lambda: (workdir / split).exists(), process)
     assert_leaves_at_once(process, number)
     assert newest_step(workdir / FOLDER) == (39 if split == "validation" else 4 * 39)
     assert_ends_as(undisturbed, workdir)
@@ -131,13 +164,11 @@ def assert_leaves_at_once(process: subprocess.Popen[str], number: signal.Signals
     assert "Traceback" not in errors
 
 
-def test_finished_study_trains_nothing(tmp_path: Path) -> None:
-    workdir = tmp_path / "study"
-    assert launch(workdir, "--config.train.epochs=1").returncode == 0
-    before = {path: path.stat().st_mtime_ns for path in workdir.rglob("*")}
-    again = launch(workdir, "--config.train.epochs=1")
+def test_finished_study_trains_nothing(finished: Path) -> None:
+    before = {path: path.stat().st_mtime_ns for path in finished.rglob("*")}
+    again = launch(finished)
     assert again.returncode == 0 and "runs to do" not in again.stdout
-    assert {path: path.stat().st_mtime_ns for path in workdir.rglob("*")} == before
+    assert {path: path.stat().st_mtime_ns for path in finished.rglob("*")} == before
 
 
 @pytest.mark.slow
@@ -147,7 +178,7 @@ def test_broken_newest_checkpoint_is_named_and_the_one_before_serves(
     workdir = tmp_path / "study"
     process = start(workdir)
     checkpoints = workdir / FOLDER / "checkpoints"
-    wait_for(lambda _: len([p for p in checkpoints.glob("*") if p.name.isdigit()]) == 2, workdir, process)
+    wait_for(lambda: len([p for p in checkpoints.glob("*") if p.name.isdigit()]) == 2, process)
     process.kill()
     process.communicate()
     newest = max((p for p in checkpoints.glob("*") if p.name.isdigit()), key=lambda path: int(path.name))
