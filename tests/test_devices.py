@@ -10,10 +10,11 @@ import numpy as np
 import pytest
 
 import cnnjax
-from tests.launching import ROOT, environment, launch, newest_step, start
+from launch import main
+from tests.launching import ROOT, command, environment, launch, newest_step, start
 from tests.test_resume import wait_for
 
-FLAGS = ("--config.train.epochs=2", "--config.optim.lr=0.01")
+FLAGS = ("--config.train.epochs=1", "--config.optim.lr=0.01")
 ARMS = ("learned", "frozen")
 
 
@@ -31,8 +32,7 @@ def assert_close(left: Any, right: Any) -> None:
 def on_one(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     """The variables of each arm on one device."""
     workdir = tmp_path_factory.mktemp("one") / "study"
-    finished = launch(workdir, *FLAGS)
-    assert finished.returncode == 0, finished.stderr
+    assert main(command(workdir, *FLAGS)[1:]) == 0
     return variables(workdir)
 
 
@@ -81,9 +81,11 @@ def test_all_shards_agree_exactly() -> None:
     assert "leaves agree at step 50" in ran.stdout
 
 
-def test_batch_that_devices_do_not_divide(tmp_path: Path) -> None:
-    ran = launch(tmp_path / "study", "--config.train.batch_size=20", devices=8)
-    assert ran.returncode == 2
-    wanted = "config.train.batch_size: 8 devices do not divide a batch of 20; 16 or 24 would do"
-    assert ran.stderr.strip() == wanted
+def test_batch_that_devices_do_not_divide(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(jax, "device_count", lambda: 8)
+    assert main(command(tmp_path / "study", "--config.train.batch_size=20")[1:]) == 2
+    wanted = "config.train.batch_size: 8 devices do not divide a batch of 20; 16 or 24 would do\n"
+    assert capsys.readouterr().err == wanted
     assert not (tmp_path / "study").exists()

@@ -58,7 +58,8 @@ def test_second_stage_of_2012_by_hand() -> None:
     np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-5)
 
 
-@pytest.mark.parametrize("form", ["one_column", pytest.param("2012", marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("form", ["one_column", "2012"])
 def test_a_step_lowers_the_loss(form: str) -> None:
     model = alexnet(3, form=form, width=6, stem="small", dropout=0.0)
     before, after = losses_around_a_step(model, (4, 32, 2), classes=3, lr=0.002)

@@ -35,6 +35,7 @@ def test_dropout_of_the_input_and_behind_each_stride() -> None:
     assert {layer.module.axis_name for layer in first} == {"devices"}
 
 
+@pytest.mark.slow
 def test_a_step_lowers_the_loss() -> None:
     model = all_cnn_c(3, width=4, dropout=0.0)
     before, after = losses_around_a_step(model, (4, 16, 2), classes=3, lr=0.05)

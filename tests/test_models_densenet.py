@@ -64,7 +64,8 @@ def test_pools_are_max_and_average_unless_told_otherwise() -> None:
     assert average != greatest
 
 
-@pytest.mark.parametrize("reduced", [True, pytest.param(False, marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("reduced", [True, False])
 def test_a_training_step_lowers_the_loss(reduced: bool) -> None:
     layout = Layout((2, 1), growth=2, stem_features=4, stem="imagenet", reduced=reduced)
     before, after = losses_around_a_step(densenet(layout, 3), (6, 16, 16, 1), classes=3)

@@ -114,7 +114,8 @@ def test_width_scales_every_layer() -> None:
     assert params["head"]["dense"]["kernel"].shape == (128, 10)
 
 
-@pytest.mark.parametrize("whole", [False, pytest.param(True, marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("whole", [False, True])
 def test_a_training_step_with_auxiliary_heads_lowers_the_loss(whole: bool) -> None:
     model = googlenet(3, auxiliary=True, dropout=0.0, **SMALL)
     if not whole:  # one of the nine modules, and on sequences: a step of all takes a minute to compile on a CPU

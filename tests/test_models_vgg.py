@@ -93,7 +93,8 @@ def test_any_size_of_image_gives_the_same_features() -> None:
         assert jax.eval_shape(model.apply, variables, x).shape == (2, 3)
 
 
-@pytest.mark.parametrize("name", ["vgg11", pytest.param("vgg11_bn", marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["vgg11", "vgg11_bn"])
 def test_a_step_lowers_the_loss(name: str) -> None:
     model = VGGS[name](3, width=4, stem="small", dropout=0.0)
     before, after = losses_around_a_step(model, (4, 32, 2), classes=3, lr=0.05)

@@ -21,8 +21,8 @@ from tests.launching import EXPERIMENT, ROOT, command, environment, launch
 WRONG = {
     "flag": (["--sedes=2"], "--sedes: no such flag; did you mean 'seeds'?"),
     "flag_value": (["--seeds=0"], "--seeds=0: 0 is not a positive integer"),
-    "newline": (["--mode=a\nb"], "--mode=a b: value should be one of <run|describe|report>"),
-    "mode": (["--mode=rn"], "--mode=rn: value should be one of <run|describe|report>"),
+    "newline": (["--mode=a\nb"], "--mode=a b: value should be one of <run|describe|measure|report>"),
+    "mode": (["--mode=rn"], "--mode=rn: value should be one of <run|describe|measure|report>"),
     "stray_argument": (["learned"], "'learned': not a flag; flags read --NAME=VALUE"),
     "field": (["--config.optim.lrr=0.1"], "config.optim.lrr: no such field; did you mean 'lr'?"),
     "section": (["--config.optim=sgd"], "config.optim: a section, not a field; its fields are: name, lr,"),
@@ -105,14 +105,14 @@ def test_foreign_and_unreadable_workdirs(tmp_path: Path, capsys: pytest.CaptureF
 
 
 def test_workdir_of_another_config_says_what_differs(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    workdir, flags = tmp_path / "study", ("--arms=frozen", "--config.train.epochs=1")
+    workdir, flags = tmp_path / "study", ("--arms=learned", "--config.model.name=logistic", "--config.train.epochs=1")
     assert ask(workdir, *flags) == OK
     before = (workdir / "study.json").read_text()
     assert ask(workdir, *flags, "--config.optim.lr=0.3") == 2
-    assert "(arm frozen: optim.lr was 0.05 and is now 0.3)" in capsys.readouterr().err
+    assert "(arm learned: optim.lr was 0.05 and is now 0.3)" in capsys.readouterr().err
     assert (workdir / "study.json").read_text() == before
     assert ask(workdir, "--mode=report") == OK
-    assert "frozen" in capsys.readouterr().out
+    assert "learned" in capsys.readouterr().out
 
 
 def test_describe_prints_the_table(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -238,10 +238,10 @@ def test_workdir_that_another_process_trains_in(tmp_path: Path, capsys: pytest.C
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs Linux's /dev/full")
 def test_full_disk_is_one_line_and_what_is_done_stays(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     workdir = tmp_path / "study"
-    flags = ("--arms=frozen", "--config.train.epochs=1")
+    flags = ("--arms=learned", "--config.model.name=logistic", "--config.train.epochs=1")
     assert ask(workdir, *flags) == OK
     results = (workdir / "results.csv").read_text()
-    folder = workdir / "runs" / "frozen" / "seed1"
+    folder = workdir / "runs" / "learned" / "seed1"
     folder.mkdir(parents=True)
     (folder / ".status.json.partial").symlink_to("/dev/full")
     capsys.readouterr()
@@ -276,7 +276,7 @@ runpy.run_path("launch.py", run_name="__main__")
 
 
 def test_full_disk_in_a_checkpoint_is_one_line(tmp_path: Path, digits: Dataset) -> None:
-    words = command(tmp_path / "study", "--config.train.epochs=1")
+    words = command(tmp_path / "study", "--arms=learned", "--config.model.name=logistic", "--config.train.epochs=1")
     words[1:1] = ["-c", FULL]
     ran = subprocess.run(words, cwd=ROOT, env=environment(1), capture_output=True, text=True)
     assert ran.returncode == 1

@@ -90,7 +90,7 @@ def test_stopped_and_killed_again_and_again_it_ends_as_if_untouched(
     interrupt(workdir, in_compilation, signal.SIGTERM)
     interrupt(workdir, in_compilation, signal.SIGKILL)
     assert newest_step(workdir / FOLDER) <= 0
-    interrupt(workdir, in_a_chunk, signal.SIGKILL)
+    interrupt(workdir, in_a_chunk, signal.SIGINT)
     interrupt(workdir, in_a_save, signal.SIGKILL)
     assert newest_step(workdir / FOLDER) > 0
     assert_ends_as(undisturbed, workdir)
@@ -135,6 +135,7 @@ def test_killed_at_any_time(delay: float, tmp_path: Path, undisturbed: dict[str,
 AT_ONCE = 10
 
 
+@pytest.mark.slow
 def test_signal_in_a_chunk_saves_and_leaves(tmp_path: Path) -> None:
     workdir = tmp_path / "study"
     process = start(workdir, "--arms=learned", "--config.train.epochs=400", "--config.train.save_every=1000")

@@ -18,7 +18,7 @@ from cnnjax.study.sources import foresee_sources, read_sources
 from cnnjax.train.checkpoint import Checkpoints
 from cnnjax.train.setup import make_blueprint
 
-SUMMARY = DataSummary("toy", (6, 6, 1), 3, (120.0,), (60.0,), {"train": 50, "validation": 21, "test": 13})
+SUMMARY = DataSummary("toy", (6, 6, 1), 3, (120.0,), (60.0,), 0.0, 255.0, {"train": 50, "validation": 21, "test": 13})
 CONFIG = Config(model=ModelConfig(name="convnet", width=2, depth=1, kernel_size=3, norm="batch"))
 FINISHED = {
     "state": "finished",
