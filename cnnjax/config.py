@@ -128,10 +128,15 @@ class DataConfig:
     """Which data, and how it is shown to the network.
 
     Attributes:
-      name: the name of a TFDS builder: one shipped here (`mnist_5k`, `digits_8x8`, `mnist1d`) or any other.
+      name: the name of a TFDS builder: one shipped here (`mnist_5k`, `digits_8x8`, `mnist1d`, `located_digits`) or any
+        other.
       dir: where prepared data sets lie; empty for TFDS's own default (`TFDS_DATA_DIR`, or `~/tensorflow_datasets`).
       classes: the labels whose examples alone are used, numbered anew in this order; empty for all.
       validation: the share of the training split held out, stratified, where the set has no validation split.
+      examples: how many of the training split are used, stratified, whatever is held out taken off before; 0 for all.
+        A smaller number takes some of those that a greater one takes.
+      shuffled: whether the positions of every example are permuted, by one permutation for all splits and seeds. The
+        channels of a position stay together.
       augment: random changes of each training example, in this order.
       max_shift: the largest shift in pixels, each way and along each axis.
     """
@@ -140,6 +145,8 @@ class DataConfig:
     dir: str = ""
     classes: Annotated[tuple[Annotated[int, Field(ge=0)], ...], BeforeValidator(_parse_list)] = ()
     validation: Annotated[float, Field(gt=0, lt=1)] = 0.1
+    examples: Annotated[int, Field(ge=0)] = 0
+    shuffled: bool = False
     augment: Annotated[tuple[Literal["shift", "flip"], ...], BeforeValidator(_parse_list)] = ()
     max_shift: Annotated[int, Field(gt=0)] = 2
 
@@ -229,6 +236,31 @@ class HeadConfig:
 
 
 @dataclass(frozen=True, config=_STRICT)
+class MeasureConfig:
+    """What is asked of every run that has finished.
+
+    Attributes:
+      names: keys of `cnnjax.analysis.measures.MEASURES`.
+      transformations: keys of `cnnjax.ops.transformations.TRANSFORMATIONS`, for the measures that go over magnitudes.
+      magnitudes: how many of each, evenly spaced over its range; with an odd number 0 is among them.
+      epsilons: the sizes of the attacks, as shares of the pixels' range.
+      split: whose images are looked at.
+      images: how many of them at most, the first ones.
+      batch_size: images at a time.
+    """
+
+    names: Annotated[tuple[str, ...], BeforeValidator(_parse_list)] = ()
+    transformations: Annotated[tuple[str, ...], BeforeValidator(_parse_list)] = ("translation", "rotation")
+    magnitudes: Annotated[int, Field(ge=2)] = 21
+    epsilons: Annotated[
+        tuple[Annotated[float, Field(ge=0, le=1)], ...], BeforeValidator(_parse_list), Field(min_length=1)
+    ] = (0.0, 0.02, 0.05, 0.1, 0.2, 0.3)
+    split: Literal["validation", "test"] = "test"
+    images: Annotated[int, Field(gt=0)] = 1000
+    batch_size: Annotated[int, Field(gt=0)] = 250
+
+
+@dataclass(frozen=True, config=_STRICT)
 class StudyConfig:
     """What is compared with what.
 
@@ -252,6 +284,7 @@ class Config:
     head: HeadConfig = HeadConfig()
     optim: OptimConfig = OptimConfig()
     train: TrainConfig = TrainConfig()
+    measures: MeasureConfig = MeasureConfig()
     study: StudyConfig = StudyConfig()
 
 

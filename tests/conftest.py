@@ -76,7 +76,7 @@ def toy() -> Dataset:
         images = rng.integers(0, 120, (size, 6, 6, 1)) + 60 * labels[:, None, None, None]
         return Split(images.astype(np.uint8), labels)
 
-    summary = DataSummary("toy", (6, 6, 1), 3, (120.0,), (60.0,), sizes)
+    summary = DataSummary("toy", (6, 6, 1), 3, (120.0,), (60.0,), 0.0, 255.0, sizes)
     return Dataset(summary, *(split(size) for size in sizes.values()))
 
 

@@ -91,6 +91,52 @@ def test_digits_8x8_never_changes(digits: Dataset, split: str, sha256: str) -> N
     assert digest(getattr(digits, split)) == sha256
 
 
+@pytest.fixture(scope="module")
+def located(data_dir: str) -> Dataset:
+    return load_dataset(DataConfig(name="located_digits", dir=data_dir))
+
+
+def test_located_digits_are_digits_at_the_place_of_their_label(located: Dataset) -> None:
+    splits = (located.train, located.validation, located.test)
+    images, labels = (np.concatenate([getattr(s, part) for s in splits]) for part in ("images", "labels"))
+    found = []
+    for image, label in zip(images, labels, strict=True):
+        row, column = divmod(int(label), 3)
+        digit = image[8 * row : 8 * row + 8, 8 * column : 8 * column + 8]
+        assert digit.sum() == image.sum()
+        found.append(digit.tobytes())
+    levels = (255 * load_digits().images.astype(int) + 8) // 16
+    assert sorted(found) == sorted(level.tobytes() for level in levels.astype(np.uint8))
+    assert located.summary.shape == (24, 24, 1)
+    assert located.summary.num_classes == 9
+    assert set(np.bincount(labels)) == {199, 200}
+    assert located.summary.sizes == {"train": 1257, "validation": 180, "test": 360}
+
+
+def test_place_says_nothing_of_the_digit(located: Dataset) -> None:
+    source = load_digits()
+    levels = ((255 * source.images.astype(int) + 8) // 16).astype(np.uint8)
+    of_digit = {level.tobytes(): int(digit) for level, digit in zip(levels, source.target, strict=True)}
+    tiles = located.train.images.reshape(-1, 3, 8, 3, 8).swapaxes(2, 3).reshape(-1, 9, 64)
+    digits = [of_digit[tile[label].tobytes()] for tile, label in zip(tiles, located.train.labels, strict=True)]
+    table = np.histogram2d(digits, located.train.labels, (10, 9))[0]
+    # Chi-squared with 72 degrees of freedom: mean 72, standard deviation 12.
+    expected = table.sum(1, keepdims=True) * table.sum(0) / table.sum()
+    assert ((table - expected) ** 2 / expected).sum() < 72 + 4 * 12
+
+
+@pytest.mark.parametrize(
+    ("split", "sha256"),
+    [
+        ("train", "23bb47794b659a72891716ae6cc848a93307a7c6f4b22034a9a1211e107d3127"),
+        ("validation", "17cc6d769220e625391a9d297f5f560586915d08deb3f2dbc85e740a873d4dc5"),
+        ("test", "2a2cae0b2919662d34bdd840c59dea05dfb3f86eaf0a131cad341eba742c9f4c"),
+    ],
+)
+def test_located_digits_never_change(located: Dataset, split: str, sha256: str) -> None:
+    assert digest(getattr(located, split)) == sha256
+
+
 def test_mnist1d_is_what_its_package_makes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     made: list[dict[str, np.ndarray]] = []
     make = mnist1d.data.make_dataset

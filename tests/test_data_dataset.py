@@ -178,6 +178,68 @@ def test_input_that_is_no_array_is_refused(tmp_path: Path) -> None:
         load_dataset(config)
 
 
+def bare(tmp_path: Path) -> DataConfig:
+    """48 training examples, of which 36 are left, and 12 of a test."""
+    return prepare(tmp_path, {"train": encoded(0, 48), "test": encoded(48, 60)})
+
+
+def test_fewer_examples_are_stratified_and_some_of_more(tmp_path: Path) -> None:
+    config = bare(tmp_path)
+    every = load_dataset(config)
+    sizes = (3, 10, 36)
+    some = [load_dataset(dataclasses.replace(config, examples=size)) for size in sizes]
+    found = [set(places(dataset.train.images)) for dataset in some]
+    assert [len(where) for where in found] == list(sizes)
+    assert found[0] < found[1] < found[2] == set(places(every.train.images))
+    assert np.bincount(some[0].train.labels).tolist() == [1, 1, 1]
+    assert sorted(np.bincount(some[1].train.labels)) == [3, 3, 4]
+    for dataset in some:
+        assert np.array_equal(dataset.train.labels, LABELS[places(dataset.train.images)])
+        assert np.array_equal(dataset.validation.images, every.validation.images)
+        assert np.array_equal(dataset.test.images, every.test.images)
+
+
+def test_summary_is_of_the_examples_used(tmp_path: Path) -> None:
+    dataset = load_dataset(dataclasses.replace(bare(tmp_path), examples=4))
+    pixels = dataset.train.images.reshape(-1, 3).astype(np.float64)
+    assert dataset.summary.sizes == {"train": 4, "validation": 12, "test": 12}
+    np.testing.assert_allclose(dataset.summary.mean, pixels.mean(0), rtol=1e-12)
+    np.testing.assert_allclose(dataset.summary.std, pixels.std(0), rtol=1e-12)
+
+
+def test_examples_are_of_the_classes_kept(tmp_path: Path) -> None:
+    dataset = load_dataset(dataclasses.replace(bare(tmp_path), classes=(2, 0), examples=6))
+    assert np.bincount(dataset.train.labels).tolist() == [3, 3]
+    assert set(LABELS[places(dataset.train.images)]) == {0, 2}
+
+
+@pytest.mark.parametrize(
+    ("examples", "problem"),
+    [
+        (37, "37 is more than the 36 training examples of small"),
+        (2, "2 is less than one of each of the 3 classes of small"),
+    ],
+)
+def test_examples_that_there_are_not_are_refused(tmp_path: Path, examples: int, problem: str) -> None:
+    config = dataclasses.replace(bare(tmp_path), examples=examples)
+    with pytest.raises(RequestError, match=f"^config.data.examples: {problem}$"):
+        load_dataset(config)
+
+
+def test_shuffled_positions_are_one_permutation_for_all_splits(tmp_path: Path) -> None:
+    config = bare(tmp_path)
+    plain, shuffled = load_dataset(config), load_dataset(dataclasses.replace(config, shuffled=True))
+    splits = [(getattr(plain, name), getattr(shuffled, name)) for name in ("train", "validation", "test")]
+    before, after = (np.concatenate([pair[i].images for pair in splits]).reshape(60, 35, 3) for i in (0, 1))
+    moved_from = [int(np.flatnonzero((before == pixel[:, None]).all((0, 2)))[0]) for pixel in np.moveaxis(after, 1, 0)]
+    assert sorted(moved_from) == list(range(35))
+    assert moved_from != list(range(35))
+    for one, other in splits:
+        assert one.images.shape == other.images.shape
+        assert np.array_equal(one.labels, other.labels)
+    np.testing.assert_allclose(plain.summary.mean, shuffled.summary.mean, rtol=1e-12)
+
+
 def test_take_keeps_images_with_their_labels(digits: Dataset) -> None:
     taken = digits.train.take(np.array([5, 2]))
     assert len(taken) == 2

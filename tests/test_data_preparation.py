@@ -23,7 +23,7 @@ def test_unknown_name_gives_the_nearest(tmp_path: Path, wrong: str, right: str) 
 
 
 def test_name_like_no_other_gives_the_shipped_ones(tmp_path: Path) -> None:
-    with pytest.raises(RequestError, match="there are: digits_8x8, mnist1d, mnist_5k"):
+    with pytest.raises(RequestError, match="there are: digits_8x8, located_digits, mnist1d, mnist_5k"):
         prepared_builder(DataConfig(name="qqqqqq", dir=str(tmp_path)))
 
 

@@ -5,7 +5,7 @@ import hashlib
 import numpy as np
 import pytest
 
-from cnnjax.data.splits import stratified
+from cnnjax.data.splits import stratified, stratified_order
 
 SHARES = {"train": 0.7, "validation": 0.1, "test": 0.2}
 
@@ -54,3 +54,24 @@ def test_global_generator_is_not_used() -> None:
     np.random.seed(2)
     second = stratified(np.arange(90) % 3, SHARES)
     assert all(np.array_equal(first[name], second[name]) for name in SHARES)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_every_beginning_of_the_order_is_stratified(seed: int) -> None:
+    labels = np.random.default_rng(seed).permutation(np.repeat([3, 5, 9], [40, 90, 10]))
+    order = stratified_order(labels)
+    assert np.array_equal(np.sort(order), np.arange(140))
+    for size in range(3, 141):
+        for label, count in ((3, 40), (5, 90), (9, 10)):
+            found = np.sum(labels[order[:size]] == label)
+            assert found >= 1
+            assert abs(found - count * size / 140) < 2
+
+
+def test_order_is_drawn_and_the_same_for_ever() -> None:
+    labels = np.arange(1000) % 2
+    order = stratified_order(labels)
+    # The mean of 500 of 0..999 without replacement: 499.5, standard deviation 9.1.
+    assert abs(order[:500].mean() - 499.5) < 5 * 9.1
+    found = hashlib.sha256(order.astype("<i8").tobytes()).hexdigest()
+    assert found == "f3626c3dbbad557e02311a5ffdb5e4d673b8a8735242b40d582c2cb4d027c03c"

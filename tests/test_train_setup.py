@@ -26,7 +26,9 @@ from cnnjax.train.setup import (
     starting_values,
 )
 
-SUMMARY = DataSummary("digits_8x8", (8, 8, 1), 10, (78.0,), (96.0,), {"train": 1258, "validation": 180, "test": 359})
+SUMMARY = DataSummary(
+    "digits_8x8", (8, 8, 1), 10, (78.0,), (96.0,), 0.0, 255.0, {"train": 1258, "validation": 180, "test": 359}
+)
 CONFIG = Config(
     model=ModelConfig(name="convnet", width=2, depth=2, kernel_size=3, norm="batch"),
     data=DataConfig(name="digits_8x8"),

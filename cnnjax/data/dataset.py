@@ -7,7 +7,7 @@ import tensorflow_datasets as tfds
 
 from cnnjax.config import DataConfig, RequestError
 from cnnjax.data.preparation import prepared_builder
-from cnnjax.data.splits import stratified
+from cnnjax.data.splits import stratified, stratified_order
 
 
 @dataclasses.dataclass(frozen=True)
@@ -40,6 +40,8 @@ class DataSummary:
       num_classes: of the labels.
       mean, std: of each channel over the training split, in the images' own units; the input of every network is
         (image - mean) / std.
+      low, high: the least and the greatest legal value of a pixel: 0 and 255, or of what is not uint8 those of the
+        training split.
       sizes: examples of each split.
     """
 
@@ -48,6 +50,8 @@ class DataSummary:
     num_classes: int
     mean: tuple[float, ...]
     std: tuple[float, ...]
+    low: float
+    high: float
     sizes: dict[str, int]
 
 
@@ -65,11 +69,12 @@ def load_dataset(config: DataConfig) -> Dataset:
     """The whole data set in memory.
 
     Where it has no validation split, a stratified share of the training split is held out; where it has no test split,
-    its validation split is the test.
+    its validation split is the test. The summary is of what is used of the training split.
 
     Raises:
       RequestError: for a set that is not here, has no training split, or no images of one size with labels; a
-        validation share that leaves a split empty; or classes that it does not have.
+        validation share that leaves a split empty; classes that it does not have; or more examples than it has, or
+        fewer than classes.
     """
     builder = prepared_builder(config)
     names = set(builder.info.splits)
@@ -94,6 +99,10 @@ def load_dataset(config: DataConfig) -> Dataset:
         _check_classes(config, num_classes)
         train, validation, test = (_keep_classes(split, config.classes) for split in (train, validation, test))
         num_classes = len(config.classes)
+    if config.examples:
+        train = _first_examples(config, train)
+    if config.shuffled:
+        train, validation, test = (_shuffled(split) for split in (train, validation, test))
     return Dataset(_summary(config, num_classes, train, validation, test), train, validation, test)
 
 
@@ -113,9 +122,31 @@ def _keep_classes(split: Split, classes: tuple[int, ...]) -> Split:
     return Split(kept.images, order[np.searchsorted(classes, kept.labels, sorter=order)].astype(np.int32))
 
 
+def _first_examples(config: DataConfig, train: Split) -> Split:
+    """So many as are asked for of the training split, stratified, in the order they are in."""
+    given, classes = config.examples, len(np.unique(train.labels))
+    if given > len(train):
+        raise RequestError(
+            f"config.data.examples: {given} is more than the {len(train)} training examples of {config.name}"
+        )
+    if given < classes:
+        raise RequestError(
+            f"config.data.examples: {given} is less than one of each of the {classes} classes of {config.name}"
+        )
+    return train.take(np.sort(stratified_order(train.labels)[:given]))
+
+
+def _shuffled(split: Split) -> Split:
+    """All positions permuted alike in every example, by NumPy's frozen legacy generator with seed 0."""
+    positions = split.images.reshape(len(split), -1, split.images.shape[-1])
+    order = np.random.RandomState(0).permutation(positions.shape[1])
+    return Split(positions[:, order].reshape(split.images.shape), split.labels)
+
+
 def _summary(config: DataConfig, num_classes: int, *splits: Split) -> DataSummary:
     train = splits[0]
     axes = tuple(range(train.images.ndim - 1))
+    low, high = (0, 255) if train.images.dtype == np.uint8 else (train.images.min(), train.images.max())
     std = train.images.std(axes, dtype=np.float64)
     return DataSummary(
         name=config.name,
@@ -123,6 +154,8 @@ def _summary(config: DataConfig, num_classes: int, *splits: Split) -> DataSummar
         num_classes=num_classes,
         mean=tuple(train.images.mean(axes, dtype=np.float64).tolist()),
         std=tuple(np.where(std > 0, std, 1).tolist()),
+        low=float(low),
+        high=float(high),
         sizes=dict(zip(("train", "validation", "test"), map(len, splits), strict=True)),
     )
 

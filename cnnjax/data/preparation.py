@@ -19,6 +19,7 @@ from tensorflow_datasets.core.registered import DatasetNotFoundError
 
 from cnnjax.config import DataConfig, RequestError, nearest
 from cnnjax.data.builders.digits_8x8.digits_8x8_dataset_builder import Builder as Digits8x8
+from cnnjax.data.builders.located_digits.located_digits_dataset_builder import Builder as LocatedDigits
 from cnnjax.data.builders.mnist1d.mnist1d_dataset_builder import Builder as Mnist1d
 from cnnjax.data.builders.mnist_5k.mnist_5k_dataset_builder import Builder as Mnist5k
 
@@ -26,6 +27,7 @@ SHIPPED: dict[str, type[tfds.core.DatasetBuilder]] = {
     "mnist_5k": Mnist5k,
     "digits_8x8": Digits8x8,
     "mnist1d": Mnist1d,
+    "located_digits": LocatedDigits,
 }
 
 _ARRAY_RECORD = "array_record"

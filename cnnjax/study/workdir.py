@@ -17,7 +17,7 @@ from cnnjax.config import Config, RequestError, flatten, from_dict, to_dict
 from cnnjax.study.experiment import Experiment, Lines
 from cnnjax.study.files import is_disk_full, partial, write_json
 
-FORMAT = 2
+FORMAT = 3
 _LOCK = ".lock"
 # What a status says beside its state.
 _STATES: dict[str, tuple[str, ...]] = {
@@ -80,7 +80,7 @@ class Study:
 def open_study(folder: epath.Path, experiment: Experiment) -> Study:
     """The study that a request asks for in a workdir: new, or one that it goes on with. Nothing is written.
 
-    More arms or seeds than before may be asked for; they are added. The baseline may change.
+    More arms or seeds than before may be asked for; they are added. The baseline and the measures may change.
 
     Raises:
       RequestError: for a folder that holds something else, or a study of another config; it says what differs.
@@ -218,7 +218,9 @@ def _check_same(folder: epath.Path, arm: str, before: Config, now: Config) -> No
     differences = [
         f"{path} was {old.get(path)!r} and is now {new.get(path)!r}"
         for path in new
-        if old.get(path) != new[path] and path not in ("study.seeds", "study.baseline")
+        if old.get(path) != new[path]
+        and path not in ("study.seeds", "study.baseline")
+        and not path.startswith("measures.")
     ]
     if differences:
         raise RequestError(

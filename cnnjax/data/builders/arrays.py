@@ -20,6 +20,7 @@ class ArrayBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):  # 
     SHAPE: tuple[int, ...]
     DTYPE: type[np.generic]
     DESCRIPTION: str
+    CLASSES: int = 10
 
     def splits(self) -> dict[str, Arrays]:
         """Images and labels of each split by name."""
@@ -27,7 +28,7 @@ class ArrayBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):  # 
 
     def _info(self) -> tfds.core.DatasetInfo:
         image = tfds.features.Tensor(shape=self.SHAPE, dtype=self.DTYPE)
-        features = {"image": image, "label": tfds.features.ClassLabel(num_classes=10)}
+        features = {"image": image, "label": tfds.features.ClassLabel(num_classes=self.CLASSES)}
         return tfds.core.DatasetInfo(
             builder=self,
             description=self.DESCRIPTION,

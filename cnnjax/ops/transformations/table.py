@@ -81,14 +81,16 @@ def transformation(name: str, *, low: float = 0.0, high: float = 255.0, **settin
     return apply
 
 
-def default_magnitudes(name: str) -> np.ndarray:
-    """21 magnitudes for a sweep, evenly spaced over the transformation's range, 0 among them: float32 [21].
+def default_magnitudes(name: str, count: int = 21) -> np.ndarray:
+    """Magnitudes for a sweep, evenly spaced over the transformation's range: float32 [count].
+
+    With an odd count 0 is among them, for a range starts at 0 or lies evenly about it.
 
     Raises:
       ValueError: for a name that there is not.
     """
     low, high = find(name).range
-    return np.linspace(low, high, 21).astype(np.float32)
+    return np.linspace(low, high, count).astype(np.float32)
 
 
 def find(name: str) -> Transformation:

@@ -1,0 +1,1 @@
+"""TFDS wants each builder in a package of its own."""
