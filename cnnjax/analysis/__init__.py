@@ -1,0 +1,1 @@
+"""What to ask of a finished run: invariance, equivariance, similarity, gradients, pictures, attacks."""

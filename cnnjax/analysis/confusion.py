@@ -1,0 +1,66 @@
+"""Which classes a network takes for which."""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from cnnjax.analysis.findings import Finding
+from cnnjax.analysis.streaming import Moments, sums
+from cnnjax.analysis.subject import Subject, logits_of
+from cnnjax.train.ridge import check_labels
+
+
+def confusion_matrix(subject: Subject, images: np.ndarray, labels: np.ndarray, *, batch_size: int = 256) -> np.ndarray:
+    """How many images of each class the network takes for each class, int64 [classes, classes].
+
+    Row i, column j counts the images of class i whose greatest logit is j's; of equal logits the first counts. The
+    diagonal over all is the accuracy.
+
+    Args:
+      subject: the network.
+      images: [N, *spatial, C] in their own units.
+      labels: [N] integers.
+      batch_size: images at a time.
+
+    Raises:
+      ValueError: if a label is no class of the network, or there are not as many labels as images.
+    """
+    one = jax.ShapeDtypeStruct((1, *images.shape[1:]), images.dtype)
+    classes = jax.eval_shape(logits_of, subject, one).shape[-1]
+    check_labels(labels, classes)
+    return sums(functools.partial(_counts, subject), (images, labels), batch_size).astype(np.int64)
+
+
+def class_recall(matrix: np.ndarray) -> list[Finding]:
+    """`recall/<class>`: the share of a class's images that are classed rightly, in 0 ... 1.
+
+    It is the diagonal of a confusion matrix over the sum of its row. The interval is over the class's images, and NaN
+    where there is only one; a class of which there are none is left out.
+
+    Args:
+      matrix: [classes, classes], as from `confusion_matrix`.
+    """
+    findings = []
+    for label, row in enumerate(matrix):
+        examples = int(row.sum())
+        if examples:
+            low, value, high = share_with_interval(int(row[label]), examples)
+            findings.append(Finding(f"recall/{label}", value, low=low, high=high))
+    return findings
+
+
+def share_with_interval(count: int, examples: int) -> tuple[float, float, float]:
+    """The share of examples that are counted, in the middle of its 95% interval (Student's t of values 0 and 1)."""
+    share = count / examples
+    deviation = (examples * share * (1 - share) / (examples - 1)) ** 0.5 if examples > 1 else np.nan
+    low, high = Moments(examples, np.asarray(share), np.asarray(deviation)).interval()
+    return float(low), share, float(high)
+
+
+@jax.jit
+def _counts(subject: Subject, mask: jax.Array, images: jax.Array, labels: jax.Array) -> jax.Array:
+    logits = logits_of(subject, images)
+    classes = logits.shape[-1]
+    return jnp.zeros((classes, classes), jnp.int32).at[labels, logits.argmax(-1)].add(mask.astype(jnp.int32))

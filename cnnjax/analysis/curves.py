@@ -1,0 +1,121 @@
+"""How often the network is right, and of one mind, about transformed images."""
+
+import functools
+from collections.abc import Sequence
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from cnnjax.analysis.findings import Finding
+from cnnjax.analysis.streaming import moments
+from cnnjax.analysis.subject import Subject, logits_of
+from cnnjax.analysis.transformed import numbered, transformed
+from cnnjax.ops.keys import fold_in_each
+
+
+def accuracy_curve(
+    subject: Subject,
+    images: np.ndarray,
+    labels: np.ndarray,
+    name: str,
+    magnitudes: Sequence[float] | np.ndarray,
+    key: jax.Array | None = None,
+    batch_size: int = 256,
+) -> list[Finding]:
+    """Accuracy, and agreement with the untouched image, at each magnitude of a transformation g.
+
+    `<name>/accuracy` is the share of images x with argmax f(gx) = label; `<name>/agreement` that with
+    argmax f(gx) = argmax f(x), whether right or wrong (the consistency curve). Both lie in [0, 1], the second is 1 at
+    magnitude 0; their intervals are over images.
+
+    Args:
+      subject: the network.
+      images: [N, *spatial, C] in their own units.
+      labels: int [N].
+      name: of the transformation.
+      magnitudes: in its unit, [M].
+      key: what a random transformation draws from: each image once, for all magnitudes.
+      batch_size: images at a time.
+
+    Raises:
+      ValueError: see `transformed` and `batches`.
+    """
+
+    def measure(images: jax.Array, numbers: jax.Array, labels: jax.Array) -> dict[str, np.ndarray]:
+        untouched = _top_1(subject, images, numbers, np.float32(0), key, name)
+        classes = [_top_1(subject, images, numbers, np.float32(magnitude), key, name) for magnitude in magnitudes]
+        found = np.stack(classes, axis=1)
+        return {"accuracy": found == np.asarray(labels)[:, None], "agreement": found == np.asarray(untouched)[:, None]}
+
+    findings = []
+    for metric, moment in moments(measure, (images, numbered(images), labels), batch_size).items():
+        low, high = moment.interval()
+        findings += [
+            Finding(f"{name}/{metric}", float(mean), None, float(magnitude), float(least), float(greatest))
+            for magnitude, mean, least, greatest in zip(magnitudes, moment.mean, low, high, strict=True)
+        ]
+    return findings
+
+
+def shift_consistency(
+    subject: Subject,
+    images: np.ndarray,
+    largest_shift: int,
+    key: jax.Array,
+    pairs: int = 5,
+    batch_size: int = 256,
+) -> list[Finding]:
+    """The chance that two random shifts of an image get the same top-1 class (Zhang 2019, "Making convolutional
+    networks shift-invariant again", section 4.2).
+
+    Metric `shift/consistency`: the mean over images and pairs of [argmax f(S_a x) = argmax f(S_b x)], in [0, 1], with
+    an interval over images. S_a and S_b shift circularly by whole pixels, uniform in -largest_shift ... largest_shift,
+    drawn for each image, pair and spatial axis independently.
+
+    Args:
+      subject: the network.
+      images: [N, *spatial, C] in their own units, of any number of spatial dimensions.
+      largest_shift: in pixels along each axis; the finding's magnitude.
+      key: what the shifts are drawn from, by the image's place among all.
+      pairs: of shifts for each image.
+      batch_size: images at a time.
+
+    Raises:
+      ValueError: if the largest shift or the number of pairs is below 1; see `batches` too.
+    """
+    if min(largest_shift, pairs) < 1:
+        raise ValueError(f"the largest shift {largest_shift} and the number of pairs {pairs} must be at least 1")
+
+    def measure(images: jax.Array, numbers: jax.Array) -> np.ndarray:
+        classes = [
+            _shifted_top_1(subject, images, numbers, jax.random.fold_in(key, draw), largest_shift)
+            for draw in range(2 * pairs)
+        ]
+        return np.mean(np.equal(classes[::2], classes[1::2]), axis=0)
+
+    moment = moments(measure, (images, numbered(images)), batch_size)
+    low, high = moment.interval()
+    return [Finding("shift/consistency", float(moment.mean), None, float(largest_shift), float(low), float(high))]
+
+
+@functools.partial(jax.jit, static_argnames="name")
+def _top_1(
+    subject: Subject, images: jax.Array, numbers: jax.Array, magnitude: jax.Array, key: jax.Array | None, name: str
+) -> jax.Array:
+    logits = logits_of(subject, transformed(subject, images, numbers, magnitude, key, name))
+    return jnp.argmax(logits, axis=-1)
+
+
+@jax.jit
+def _shifted_top_1(
+    subject: Subject, images: jax.Array, numbers: jax.Array, key: jax.Array, largest_shift: int
+) -> jax.Array:
+    axes = tuple(range(images.ndim - 2))
+
+    def shifted(image: jax.Array, key: jax.Array) -> jax.Array:
+        offsets = jax.random.randint(key, (len(axes),), -largest_shift, largest_shift + 1)
+        return jnp.roll(image, offsets, axes)
+
+    moved = jax.vmap(shifted)(images, fold_in_each(key, numbers))
+    return jnp.argmax(logits_of(subject, moved), axis=-1)

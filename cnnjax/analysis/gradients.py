@@ -1,0 +1,120 @@
+"""How large the loss's gradient still is, layer by layer (vanishing and exploding gradients)."""
+
+import functools
+from collections.abc import Iterator
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from cnnjax.analysis.findings import Finding
+from cnnjax.analysis.streaming import Moments
+from cnnjax.analysis.subject import INPUT, Subject, stage_outputs
+from cnnjax.data.feed import standardise
+from cnnjax.filters.plan import flatten, is_kernel
+from cnnjax.layers.auxiliary import AUXILIARY_LOGITS
+from cnnjax.train.loss import training_loss
+from cnnjax.train.ridge import check_labels, part_of_chunk
+
+
+def gradient_norms(
+    subject: Subject,
+    images: np.ndarray,
+    labels: np.ndarray,
+    *,
+    key: jax.Array,
+    label_smoothing: float = 0.0,
+    batch_size: int = 256,
+) -> list[Finding]:
+    """The norms of the gradient of the training loss, along the network (Hochreiter 1991; Glorot and Bengio 2010).
+
+    `gradient_norm`, with a kernel's path as its stage: |d L / d kernel| (Frobenius), where L is the mean of
+    `cnnjax.train.loss.training_loss` over all images, in nats. `output_gradient_norm`, of each stage (of the
+    standardised images too): the mean over images n of |d L_n / d output_n|, with its interval over images. Where batch
+    norm ties the images of a batch together, L_n is the sum of their losses. In a linear chain of layers that scale by
+    a, it falls by a factor of a with each layer further down: its logarithm has the slope log a.
+
+    The network runs as in training: dropout drops, batch norm takes the batch's own statistics, and auxiliary heads
+    count. So that statistics are of different images, a last batch with too few is filled up with those before it,
+    whose losses do not count again. Memory grows with the number of images by one number for each stage.
+
+    Args:
+      subject: the network.
+      images: [N, *spatial, C] in their own units.
+      labels: [N] integers.
+      key: of dropout; the same one gives the same findings.
+      label_smoothing: as in `training_loss`.
+      batch_size: images at a time, and of the batch norm's statistics; all of them where there are fewer.
+
+    Raises:
+      ValueError: if a label is no class of the network, there are not as many labels as images or none, or the batch
+        size is below 1.
+    """
+    one = jax.ShapeDtypeStruct((1, *images.shape[1:]), images.dtype)
+    check_labels(labels, jax.eval_shape(stage_outputs, subject, one)[subject.stages[-1]].shape[-1])
+    if len(images) != len(labels) or len(images) == 0 or batch_size < 1:
+        raise ValueError(
+            f"there must be as many labels as images, at least 1, and a batch size of at least 1, not {len(labels)}, "
+            f"{len(images)} and {batch_size}"
+        )
+    total: dict[str, Any] = {}
+    norms: dict[str, list[np.ndarray]] = {stage: [] for stage in subject.stages}
+    for number, (rows, new) in enumerate(_full_batches(len(images), batch_size)):
+        arrays = jnp.asarray(images[rows]), jnp.asarray(labels[rows]), jnp.asarray(new)
+        kernels, sizes = _batch_gradients(subject, *arrays, jax.random.fold_in(key, number), label_smoothing)
+        total = {path: np.asarray(part, np.float64) + total.get(path, 0) for path, part in kernels.items()}
+        for stage, size in sizes.items():
+            norms[stage].append(np.asarray(size, np.float64)[new])
+    findings = [Finding("gradient_norm", float(np.linalg.norm(g)) / len(images), path) for path, g in total.items()]
+    return findings + [_over_images(stage, np.concatenate(parts)) for stage, parts in norms.items()]
+
+
+def _full_batches(examples: int, batch_size: int) -> Iterator[tuple[slice, np.ndarray]]:
+    """The rows of each batch, all of one size, and which of them no batch before has had."""
+    size = min(batch_size, examples)
+    for first in range(0, examples, size):
+        begin, new = part_of_chunk(examples, first, size)
+        yield slice(int(begin), int(begin) + size), np.asarray(new)
+
+
+@functools.partial(jax.jit, static_argnames="label_smoothing")
+def _batch_gradients(
+    subject: Subject,
+    images: jax.Array,
+    labels: jax.Array,
+    counted: jax.Array,
+    key: jax.Array,
+    label_smoothing: float,
+) -> tuple[dict[str, jax.Array], dict[str, jax.Array]]:
+    """The gradient of the summed loss by kernel, and its norm by stage for each image [N]."""
+
+    def loss(params: dict[str, Any], offsets: dict[str, jax.Array]) -> jax.Array:
+        x, auxiliary = standardise(images, subject.mean, subject.std) + offsets[INPUT], []
+        after: str | None = None
+        for name in subject.model.stage_names:
+            x, moved = subject.model.apply(
+                {**subject.variables, "params": params},
+                x,
+                train=True,
+                after=after,
+                until=name,
+                mutable=["batch_stats", AUXILIARY_LOGITS],
+                rngs={"dropout": key},
+            )
+            auxiliary += jax.tree.leaves(moved.get(AUXILIARY_LOGITS, {}))
+            x, after = x + offsets[name], name
+        return jnp.where(counted, training_loss(x, auxiliary, labels, label_smoothing), 0).sum()
+
+    # Zeros that are added to a stage's output have its gradient.
+    offsets = jax.tree.map(jnp.zeros_like, stage_outputs(subject, images))
+    with jax.default_matmul_precision("highest"):
+        by_params, by_outputs = jax.grad(loss, (0, 1))(subject.variables["params"], offsets)
+    kernels = {path: gradient for path, gradient in flatten(by_params).items() if is_kernel(path)}
+    return kernels, {stage: jnp.linalg.norm(g.reshape(len(g), -1), axis=1) for stage, g in by_outputs.items()}
+
+
+def _over_images(stage: str, norms: np.ndarray) -> Finding:
+    deviation = norms.std(ddof=1) if len(norms) > 1 else np.nan
+    low, high = Moments(len(norms), norms.mean(), np.asarray(deviation)).interval()
+    return Finding("output_gradient_norm", float(norms.mean()), stage, low=float(low), high=float(high))

@@ -1,0 +1,47 @@
+"""What a measure is given by a study, and what it gives back."""
+
+import dataclasses
+from collections.abc import Mapping
+
+import jax
+import numpy as np
+
+from cnnjax.analysis.findings import Finding
+from cnnjax.analysis.subject import Subject, stage_outputs
+from cnnjax.config import MeasureConfig
+
+
+@dataclasses.dataclass(frozen=True)
+class Occasion:
+    """What a measure is given.
+
+    Attributes:
+      subject: the run.
+      images, labels: of the split that is looked at, [N, *spatial, C] and [N].
+      training: images and labels of the training split.
+      others: runs that it is compared with, by what they are.
+      settings: of the config.
+      key: of the run's seed.
+    """
+
+    subject: Subject
+    images: np.ndarray
+    labels: np.ndarray
+    training: tuple[np.ndarray, np.ndarray]
+    others: Mapping[str, Subject]
+    settings: MeasureConfig
+    key: jax.Array
+
+    @property
+    def spatial_stages(self) -> tuple[str, ...]:
+        """The stages of the network whose output has positions."""
+        stages = jax.eval_shape(stage_outputs, self.subject, jax.ShapeDtypeStruct(self.images[:1].shape, np.float32))
+        return tuple(name for name in self.subject.model.stage_names if stages[name].ndim == self.images.ndim)
+
+
+@dataclasses.dataclass(frozen=True)
+class Measured:
+    """What a measure gives back: numbers for the table, and arrays for pictures."""
+
+    findings: list[Finding]
+    arrays: dict[str, np.ndarray] = dataclasses.field(default_factory=dict)

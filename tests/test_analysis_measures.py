@@ -1,0 +1,63 @@
+"""Every measure by its name, in one and two dimensions, on a network of nothing but chance."""
+
+import jax
+import numpy as np
+import pytest
+
+import cnnjax
+from cnnjax.analysis.measures import MEASURES
+from cnnjax.analysis.occasion import Occasion
+from cnnjax.analysis.pictures import PICTURES
+from cnnjax.analysis.subject import Subject
+from cnnjax.config import MeasureConfig
+
+# By name: the metrics (a part of each) that the measure must give; none for pictures.
+METRICS = {
+    "accuracy": {"translation/accuracy", "translation/agreement"},
+    "consistency": {"shift/consistency"},
+    "equivariance": {"translation/equivariance_error", "translation/invariance_error"},
+    "normalised_variance": {"translation/normalised_variance"},
+    "goodfellow": {"translation/goodfellow_top", "translation/goodfellow_whole"},
+    "lie_derivative": {"translation/lie_derivative"},
+    "probes": {"probe_accuracy"},
+    "cka": {"cka/learned"},
+    "gradients": {"gradient_norm", "output_gradient_norm"},
+    "receptive_field": {"effective_receptive_field"},
+    "activity": {"dead_units", "zero_share", "sparseness"},
+    "confusion": {"recall/0", "recall/1", "recall/2"},
+    "robustness": {
+        *("fgsm_linf/accuracy", "pgd_linf/accuracy", "fgsm_l2/accuracy", "pgd_l2/accuracy"),
+        "pgd_linf_targeted/success",
+    },
+    "transfer": {"transfer/from itself/accuracy", "transfer/from learned/accuracy"},
+    "sizes": {"size/accuracy"},
+    "fooling": {"fooling by gradient", "fooling by evolution"},
+}
+
+
+@pytest.fixture(scope="module")
+def occasion() -> Occasion:
+    rng = np.random.default_rng(0)
+    model = cnnjax.build("convnet", num_classes=3, width=2, depth=1, kernel_size=3, pool="max")
+    one, two = (
+        Subject(model, model.init(jax.random.key(seed), np.zeros((1, 8, 8, 1), np.float32)), (120.0,), (60.0,))
+        for seed in (0, 1)
+    )
+    images = rng.integers(0, 256, (100, 8, 8, 1)).astype(np.uint8)
+    labels = np.arange(100) % 3
+    settings = MeasureConfig(transformations=("translation",), magnitudes=3, epsilons=(0.0, 0.1), batch_size=50)
+    return Occasion(one, images, labels, (images, labels), {"learned": two}, settings, jax.random.key(0))
+
+
+def test_every_measure_has_its_metrics_here() -> None:
+    assert set(METRICS) | set(PICTURES) == set(MEASURES)
+
+
+@pytest.mark.parametrize("name", [n if n in METRICS else pytest.param(n, marks=pytest.mark.slow) for n in MEASURES])
+def test_measure(name: str, occasion: Occasion) -> None:
+    measured = MEASURES[name](occasion)
+    assert {finding.metric for finding in measured.findings} == METRICS.get(name, set())
+    assert all(f.stage is None or f.stage.split("/")[0] in occasion.subject.stages for f in measured.findings)
+    if name in PICTURES:
+        assert measured.arrays
+        assert all(np.isfinite(array).all() and array.size for array in measured.arrays.values())
