@@ -8,11 +8,13 @@ from etils import epath
 from rich.console import Console
 from rich.table import Table
 
-from cnnjax.config import Config, DataConfig, RequestError, choose
+from cnnjax.analysis.measures import MEASURES
+from cnnjax.config import Config, DataConfig, RequestError, choose, override
 from cnnjax.data.dataset import Dataset, load_dataset
 from cnnjax.models.description import describe
 from cnnjax.study.experiment import Experiment, read_experiment
 from cnnjax.study.files import is_disk_full
+from cnnjax.study.measuring import measure_study
 from cnnjax.study.report import print_summary, require_finished, write_report
 from cnnjax.study.results import collect, troubles
 from cnnjax.study.runner import DiskFull, load_datasets, run_study, unfinished
@@ -152,6 +154,7 @@ def _train(
         console.print(to_do, highlight=False, soft_wrap=True)
         run_study(study, part, datasets, console, interruption)
     with interruption.nothing_to_save():
+        measure_study(study, datasets, console)
         write_report(study)
         write_study(dataclasses.replace(study, reported=True))
 
@@ -164,6 +167,32 @@ def _report(request: Request, console: Console, interruption: Interruption) -> i
         write_report(study)
         print_summary(study, results, console)
     return SOME_FAILED if troubles(study) else OK
+
+
+def _measure(request: Request, console: Console, interruption: Interruption) -> int:
+    """Measures the finished runs of a study, by its own config but for what the flags say of `measures`."""
+    with interruption.nothing_to_save():
+        folder = _workdir(request)
+        study = _with_measures(read_study(folder), request.changes)
+        require_finished(study, collect(study))
+        with claim(folder):
+            measure_study(study, {}, console)
+            write_study(dataclasses.replace(study, reported=False))
+            write_report(study)
+            write_study(dataclasses.replace(study, reported=True))
+        print_summary(study, collect(study), console)
+    return SOME_FAILED if troubles(study) else OK
+
+
+def _with_measures(study: Study, changes: Mapping[str, str]) -> Study:
+    """The study with the fields of `measures` changed in every arm."""
+    for path in changes:
+        if not path.startswith("measures."):
+            raise RequestError(f"--config.{path}: --mode=measure changes nothing but --config.measures")
+    arms = {arm: override(config, changes) for arm, config in study.experiment.arms.items()}
+    if not any(config.measures.names for config in arms.values()):
+        raise RequestError(f"--config.measures.names: none given; there are: {', '.join(MEASURES)}")
+    return dataclasses.replace(study, experiment=dataclasses.replace(study.experiment, arms=arms))
 
 
 def _describe(request: Request, console: Console, interruption: Interruption) -> int:
@@ -199,5 +228,6 @@ def _cell(value: object) -> str:
 MODES: dict[str, Callable[[Request, Console, Interruption], int]] = {
     "run": _run,
     "describe": _describe,
+    "measure": _measure,
     "report": _report,
 }

@@ -40,7 +40,7 @@ def accuracies(summary: pd.DataFrame, chance: float) -> Picture:
             continue
         reach = [[100 * (value.mean - value.low)], [100 * (value.high - value.mean)]] if value.seeds > 1 else None
         axes.errorbar(100 * value.mean, place, xerr=reach, fmt="o", capsize=4)
-    axes.set_yticks(range(len(summary)), [_plain(arm) for arm in summary.arm])
+    axes.set_yticks(range(len(summary)), [plain(arm) for arm in summary.arm])
     axes.invert_yaxis()
     axes.set_xlabel("test accuracy (%)")
     axes.grid(axis="x", alpha=0.3)
@@ -67,11 +67,11 @@ def accuracy_lines(summary: pd.DataFrame, field: str, lines: Mapping[str, Mappin
         found = {arm: accuracy[arm] for arm in numbers if arm in accuracy and accuracy[arm].seeds}
         mean, low, high = ([100 * getattr(e, at) for e in found.values()] for at in ("mean", "low", "high"))
         reach = np.array([np.subtract(mean, low), np.subtract(high, mean)])
-        axes.errorbar([numbers[arm] for arm in found], mean, yerr=reach, marker="o", capsize=3, label=_plain(name))
+        axes.errorbar([numbers[arm] for arm in found], mean, yerr=reach, marker="o", capsize=3, label=plain(name))
     if all(number > 0 for numbers in lines.values() for number in numbers.values()):
         axes.set_xscale("log", base=2)
         axes.xaxis.set_major_formatter("{x:g}")
-    axes.set_xlabel(_plain(field))
+    axes.set_xlabel(plain(field))
     axes.set_ylabel("test accuracy (%)")
     axes.grid(alpha=0.3)
     axes.legend(fontsize="small")
@@ -94,7 +94,7 @@ def learning_curves(rows: Mapping[str, list[pd.DataFrame]]) -> Picture:
                 continue
             values = curves[curves.split == split].groupby("epoch").accuracy.apply(lambda v: estimate(list(v)))
             mean, low, high = (100 * values.map(lambda e, at=at: getattr(e, at)) for at in ("mean", "low", "high"))
-            (line,) = axes.plot(values.index, mean, marker="." if len(values) < 30 else None, label=_plain(arm))
+            (line,) = axes.plot(values.index, mean, marker="." if len(values) < 30 else None, label=plain(arm))
             shade = {"color": line.get_color(), "alpha": 0.2, "lw": 0}
             axes.fill_between(values.index, low.fillna(mean), high.fillna(mean), **shade)
         axes.set_title(f"{split} split")
@@ -130,7 +130,7 @@ def first_filters(kernels: Mapping[str, np.ndarray]) -> Picture:
         for axes in line:
             axes.set(xticks=[], yticks=[])
             axes.set_frame_on(False)
-        line[0].set_ylabel(_plain(arm), rotation=0, ha="right", va="center")
+        line[0].set_ylabel(plain(arm), rotation=0, ha="right", va="center")
     sentence = (
         "The kernels of the first convolution of the first seed, as trained or as drawn, averaged over input "
         "channels; blue is positive, red negative, white 0, and each arm has its own scale."
@@ -163,6 +163,6 @@ def save(picture: Picture, folder: epath.Path) -> bytes:
     return (folder / f"{picture.name}.svg").read_bytes()
 
 
-def _plain(text: str) -> str:
+def plain(text: str) -> str:
     """The text with nothing in it that Matplotlib would read as a formula."""
     return text.replace("$", r"\$")

@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 from etils import epath
 
+from cnnjax.analysis.subject import Subject
 from cnnjax.config import Config, RequestError, from_dict
 from cnnjax.data.dataset import DataSummary
 from cnnjax.data.feed import standardise
@@ -61,6 +62,12 @@ class Run:
           ValueError: for images of another shape, or a stage that the network does not have.
         """
         return run_stages(self.model, self.variables, self._input(images), until=stage)
+
+    @property
+    def subject(self) -> Subject:
+        """The run as the functions of `cnnjax.analysis` take it."""
+        data = self.dataset
+        return Subject(self.model, self.variables, data.mean, data.std, data.low, data.high)
 
     def _input(self, images: Any) -> jax.Array:
         array = np.asarray(images)

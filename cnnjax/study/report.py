@@ -16,9 +16,12 @@ from cnnjax.config import RequestError, flatten, to_dict
 from cnnjax.filters.plan import flatten as flatten_variables
 from cnnjax.study import screening
 from cnnjax.study.experiment import Lines
-from cnnjax.study.figures import MOST_ARMS_DRAWN, accuracy_lines, draw, save
+from cnnjax.study.figures import MOST_ARMS_DRAWN, Picture, accuracy_lines, draw, save
 from cnnjax.study.files import write_text
+from cnnjax.study.findings import read_arrays
+from cnnjax.study.image_figures import confusion, draw_images
 from cnnjax.study.loading import Run, load
+from cnnjax.study.measure_figures import draw_measures
 from cnnjax.study.records import read_rows
 from cnnjax.study.results import percent, summarise, troubles, write_results
 from cnnjax.study.screening_figures import draw_screening
@@ -47,6 +50,9 @@ def write_report(study: Study) -> None:
     drawn = draw(summary, rows, kernels, 1 / classes if classes else 0.0)
     if study.experiment.lines:
         drawn.insert(0, accuracy_lines(summary, *_numbers(study, study.experiment.lines)))
+    drawn += draw_measures(results)
+    for arm, run in firsts.items() if few else ():
+        drawn += draw_run(Unit(arm, run.seed, study.folder / "runs" / arm / f"seed{run.seed}"))
     table = screening.screening_table(results, study.experiment.screening)
     floor = screening.linear_on_pixels(results)
     if study.experiment.screening:
@@ -76,6 +82,13 @@ def write_report(study: Study) -> None:
         data=firsts and next(iter(firsts.values())).dataset,
     )
     write_text(study.folder / "report.html", page)
+
+
+def draw_run(unit: Unit) -> list[Picture]:
+    """The pictures that a run's measures left arrays for."""
+    arrays = read_arrays(unit)
+    matrix = arrays.get("confusion/matrix")
+    return draw_images(unit.arm, arrays) + ([] if matrix is None else [confusion(unit.arm, matrix)])
 
 
 def _numbers(study: Study, lines: Lines) -> tuple[str, dict[str, dict[str, float]]]:

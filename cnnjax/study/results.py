@@ -6,15 +6,18 @@ import pandas as pd
 
 from cnnjax.config import RequestError
 from cnnjax.study.files import write_text
+from cnnjax.study.findings import read_findings
 from cnnjax.study.records import Row, read_rows
 from cnnjax.study.statistics import Estimate, estimate, paired_difference
 from cnnjax.study.workdir import Study, Unit, read_status
 
-COLUMNS = ("arm", "seed", "split", "metric", "stage", "magnitude", "value")
+COLUMNS = ("arm", "seed", "split", "metric", "stage", "magnitude", "value", "low", "high")
 
 
 def collect(study: Study) -> pd.DataFrame:
-    """One row for each finished run, split and metric, with the columns of `COLUMNS`.
+    """One row for each finished run, split and metric (and stage or magnitude), with the columns of `COLUMNS`.
+
+    Measures have an interval over images, `low` to `high`.
 
     Metrics of the whole run have no split: `parameters`, `parameters_trained`, `best_step`, `train_seconds`,
     `preparation_seconds`, and of a head in closed form its `strength`.
@@ -26,7 +29,8 @@ def collect(study: Study) -> pd.DataFrame:
     for unit in study.units:
         status = read_status(unit)
         if status.get("state") == "finished":
-            rows += [{"arm": unit.arm, "seed": unit.seed, **row} for row in _rows(unit, status)]
+            found = [*_rows(unit, status), *read_findings(unit)]
+            rows += [{"arm": unit.arm, "seed": unit.seed, **row} for row in found]
     return pd.DataFrame(rows, columns=list(COLUMNS))
 
 

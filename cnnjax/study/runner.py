@@ -11,6 +11,7 @@ from cnnjax.data.dataset import Dataset, DataSummary, load_dataset
 from cnnjax.study.arms import order_arms
 from cnnjax.study.feature_files import FileStore
 from cnnjax.study.files import is_disk_full, write_json
+from cnnjax.study.measuring import check_measures
 from cnnjax.study.progress import StudyProgress
 from cnnjax.study.run import run_unit
 from cnnjax.study.sources import foresee_sources
@@ -49,6 +50,7 @@ def load_datasets(study: Study, units: list[Unit]) -> dict[DataConfig, Dataset]:
         except RequestError as error:
             raise RequestError(f"config.filters: {error}") from None
         check_request(config, summary, saved)
+        check_measures(config, summary.shape)
         checked[arm] = (config, summary)
     return datasets
 

@@ -1,0 +1,118 @@
+"""Figures of images: what drives a run's units and classes."""
+
+from collections.abc import Mapping
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from cnnjax.study.figures import Picture, plain
+
+_MOST_COLUMNS = 10
+
+# Of each picture: its title, and how to read it. A row is an array of the measure, unless said.
+WORDS: dict[str, tuple[str, str]] = {
+    "feature_maps": (
+        "Feature maps",
+        "The first image of the split, and the output of the first units of each stage for it; bright is large.",
+    ),
+    "strongest": (
+        "Patches that drive units most",
+        "For the first units of each stage (columns) the patch that drives the unit most.",
+    ),
+    "activation_maximisation": (
+        "Images made to drive units most",
+        "Found by gradient ascent from noise, for the first units of each stage (columns); those of the last are the "
+        "classes.",
+    ),
+    "saliency": (
+        "Saliency",
+        "Images, and how much each pixel moves the logit of the true class: the size of its gradient; bright is large.",
+    ),
+    "occlusion": (
+        "Occlusion",
+        "Images, and the probability of the true class when a square of the mean grey covers the place; dark is where "
+        "the class is lost.",
+    ),
+    "deconvolution": (
+        "Deconvolution",
+        "The first image, and the strongest activation of the first units of each stage (columns) sent back to the "
+        "pixels; grey is nothing.",
+    ),
+    "class_activation": (
+        "Class activation",
+        "Images, and where the last stage with positions sees evidence for the true class (Grad-CAM); bright is much.",
+    ),
+    "fooling": (
+        "Fooling images",
+        "Images made from noise to be taken for each class in turn (columns), by gradient ascent and by evolution.",
+    ),
+}
+
+
+def draw_images(arm: str, arrays: Mapping[str, np.ndarray]) -> list[Picture]:
+    """The pictures of one run.
+
+    Args:
+      arm: of the run.
+      arrays: by `MEASURE/ARRAY`, see `cnnjax.study.findings.read_arrays`.
+    """
+    pictures = []
+    for name, (title, sentence) in WORDS.items():
+        rows = {key.split("/", 1)[1]: array for key, array in arrays.items() if key.split("/", 1)[0] == name}
+        if name == "strongest":
+            rows = {stage: patches[:, 0] for stage, patches in rows.items()}
+        if rows:
+            figure = _rows(rows)
+            pictures.append(Picture(f"{name}_{arm}", f"{title}: {arm}", f"{sentence} Of the first seed.", figure))
+    return pictures
+
+
+def confusion(arm: str, matrix: np.ndarray) -> Picture:
+    """The confusion matrix of one run as a map with its counts.
+
+    Args:
+      arm: of the run.
+      matrix: counts [true, predicted].
+    """
+    side = max(4.0, 1.5 + 0.45 * len(matrix))
+    figure = Figure(figsize=(side + 0.8, side), layout="constrained")
+    axes = figure.add_subplot()
+    shares = matrix / np.maximum(matrix.sum(axis=1, keepdims=True), 1)
+    axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
+    if len(matrix) <= 20:
+        for row, column in np.ndindex(*matrix.shape):
+            colour = "white" if shares[row, column] > 0.5 else "black"
+            axes.text(column, row, str(matrix[row, column]), ha="center", va="center", color=colour, fontsize="small")
+    axes.set(xlabel="class predicted", ylabel="true class")
+    sentence = "How many images of each true class (rows) were given each class; the shade is the share of the row."
+    return Picture(f"confusion_{arm}", f"Confusion matrix: {arm}", f"{sentence} Of the first seed.", figure)
+
+
+def _rows(rows: Mapping[str, np.ndarray]) -> Figure:
+    """A row of images, or of curves where they have one dimension, for each array [N, *spatial] or [N, *spatial, C]."""
+    columns = min(_MOST_COLUMNS, max(len(array) for array in rows.values()))
+    figure = Figure(figsize=(1.6 + 0.9 * columns, 0.3 + 0.95 * len(rows)), layout="constrained")
+    grid = figure.subplots(len(rows), columns, squeeze=False)
+    for line, (name, array) in zip(grid, rows.items(), strict=True):
+        for axes in line:
+            axes.set(xticks=[], yticks=[])
+            axes.set_frame_on(False)
+        for axes, image in zip(line, array, strict=False):
+            _show(axes, np.asarray(image, np.float32))
+        line[0].set_ylabel(plain(name), rotation=0, ha="right", va="center")
+    return figure
+
+
+def _show(axes: Axes, image: np.ndarray) -> None:
+    """An image [H, W], [H, W, 1], [H, W, 3] or a signal [W], [W, C], on its own scale."""
+    channels_last = image.ndim > 1 and image.shape[-1] in (1, 3)
+    if image.ndim == 1 or (image.ndim == 2 and channels_last):
+        axes.plot(image, lw=1)
+        return
+    low, high = float(image.min()), float(image.max())
+    scaled = (image - low) / ((high - low) or 1)
+    if channels_last and image.shape[-1] == 3:
+        axes.imshow(scaled)
+    else:
+        axes.imshow(scaled[..., 0] if channels_last else scaled, cmap="gray", vmin=0, vmax=1)

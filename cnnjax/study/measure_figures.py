@@ -1,0 +1,165 @@
+"""Figures of what the measures found: over magnitudes, over stages, and over both."""
+
+from collections.abc import Iterable
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from cnnjax.ops.transformations.table import TRANSFORMATIONS
+from cnnjax.study.figures import MOST_ARMS_DRAWN, Picture, plain
+from cnnjax.study.statistics import estimate
+
+_COLUMNS = 4
+
+MEANINGS: dict[str, tuple[str, str]] = {
+    "accuracy": ("accuracy", "The share of the images whose class is right."),
+    "agreement": ("agreement", "The share of the images that keep the class given to them untouched."),
+    "consistency": ("consistency", "The chance that two random shifts of an image are given the same class."),
+    "success": ("success of the attack", "The share of the images that are given the class the attack aimed at."),
+    "equivariance_error": (
+        "equivariance error",
+        "How far the stage's output for the changed image is from its changed output, relative to its size: 0 where "
+        "the change passes through.",
+    ),
+    "invariance_error": (
+        "invariance error",
+        "How far the stage's output moves when the image is changed, relative to the distance between different "
+        "images: 0 where nothing is noticed, 1 where it is as if it were another image.",
+    ),
+    "normalised_variance": (
+        "normalised variance",
+        "The variance of the stage's output along the transformation over that between images: 0 is invariant.",
+    ),
+    "goodfellow_top": (
+        "Goodfellow's score",
+        "How often the most invariant fifth of a stage's units still fire on changed versions of the images that drive "
+        "them most, over how often they fire at all.",
+    ),
+    "goodfellow_whole": (
+        "Goodfellow's score, whole set",
+        "How often the most invariant fifth of a stage's units still fire on changed versions of all images that fire "
+        "them, over how often they fire at all.",
+    ),
+    "lie_derivative": (
+        "Lie derivative, relative",
+        "How fast the stage stops being equivariant as the image begins to change, relative to the size of its output.",
+    ),
+    "probe_accuracy": ("accuracy of a linear probe", "A ridge classifier fitted on the stage's output alone."),
+    "cka": ("linear CKA", "How alike two representations of the same images are, whatever their rotation: 1 is alike."),
+    "gradient_norm": ("norm of the gradient", "Of the loss with respect to each tensor of parameters."),
+    "output_gradient_norm": ("norm of the gradient", "Of the loss with respect to each stage's output."),
+    "effective_receptive_field": (
+        "standard deviation (pixels)",
+        "How far about its centre a unit of the stage is moved by the input (Luo 2016).",
+    ),
+    "dead_units": ("dead units (share)", "Units of the stage that no image drives above 0."),
+    "zero_share": ("zeros (share)", "Of the stage's output, over images and units."),
+    "sparseness": ("sparseness", "Over images, averaged over units: 0 is even, 1 is one image in all."),
+}
+"""By a metric's last part: what its axis is called, and what it says."""
+
+
+def draw_measures(results: pd.DataFrame) -> list[Picture]:
+    """A figure for each metric that has a stage or a magnitude.
+
+    Args:
+      results: with the columns of `cnnjax.study.results.COLUMNS`.
+    """
+    measured = results[results.stage.notna() | results.magnitude.notna()]
+    pictures = []
+    for metric, rows in measured.groupby("metric", sort=False):
+        if rows.arm.nunique() > MOST_ARMS_DRAWN:
+            continue
+        if rows.stage.isna().all():
+            pictures.append(_over_magnitudes(str(metric), rows))
+        elif rows.magnitude.isna().all():
+            pictures.append(_over_stages(str(metric), rows))
+        else:
+            pictures.append(_over_both(str(metric), rows))
+    return pictures
+
+
+def _over_magnitudes(metric: str, rows: pd.DataFrame) -> Picture:
+    figure = Figure(figsize=(7, 4), layout="constrained")
+    axes = figure.add_subplot()
+    _lines(axes, rows, "magnitude")
+    axes.set(xlabel=_magnitude_label(metric), ylabel=_meaning(metric)[0])
+    axes.legend(fontsize="small")
+    return _picture(metric, figure)
+
+
+def _over_stages(metric: str, rows: pd.DataFrame) -> Picture:
+    stages = list(dict.fromkeys(rows.stage))
+    figure = Figure(figsize=(max(6.0, 1.5 + 0.55 * len(stages)), 4), layout="constrained")
+    axes = figure.add_subplot()
+    _lines(axes, rows.assign(place=rows.stage.map(stages.index)), "place")
+    axes.set_xticks(range(len(stages)), [plain(stage) for stage in stages], rotation=45 if len(stages) > 6 else 0)
+    axes.set(xlabel="stage", ylabel=_meaning(metric)[0])
+    if metric.endswith("gradient_norm") and (rows.value > 0).all():
+        axes.set_yscale("log")
+    axes.legend(fontsize="small")
+    return _picture(metric, figure)
+
+
+def _over_both(metric: str, rows: pd.DataFrame) -> Picture:
+    stages = list(dict.fromkeys(rows.stage))
+    columns = min(_COLUMNS, len(stages))
+    lines = -(-len(stages) // columns)
+    figure = Figure(figsize=(1 + 2.6 * columns, 0.8 + 2.6 * lines), layout="constrained")
+    grid = figure.subplots(lines, columns, squeeze=False, sharex=True, sharey=True)
+    for axes, stage in zip(grid.flat, stages, strict=False):
+        _lines(axes, rows[rows.stage == stage], "magnitude")
+        axes.set_title(plain(stage), fontsize="medium")
+    for axes in list(grid.flat)[len(stages) :]:
+        axes.set_visible(False)
+    figure.supxlabel(_magnitude_label(metric), fontsize="medium")
+    figure.supylabel(_meaning(metric)[0], fontsize="medium")
+    grid[0, 0].legend(fontsize="x-small")
+    return _picture(metric, figure)
+
+
+def _lines(axes: Axes, rows: pd.DataFrame, over: str) -> None:
+    """A line for each arm: the mean over seeds, shaded with its interval; of one seed, with that over images."""
+    for arm, mine in rows.groupby("arm", sort=False):
+        places, mean, low, high = zip(*_estimates(mine, over), strict=True)
+        (line,) = axes.plot(places, mean, marker=".", label=plain(str(arm)))
+        axes.fill_between(places, low, high, color=line.get_color(), alpha=0.2, lw=0)
+    axes.grid(alpha=0.3)
+
+
+def _estimates(rows: pd.DataFrame, over: str) -> Iterable[tuple[Any, float, float, float]]:
+    for place, group in rows.groupby(rows[over].astype(float)):
+        over_seeds = estimate(group.value.tolist())
+        low, high = over_seeds.low, over_seeds.high
+        if over_seeds.seeds < 2:
+            first: Any = group.iloc[0]
+            low, high = float(first.low), float(first.high)
+        bounds = np.nan_to_num([low, high], nan=over_seeds.mean)
+        yield place, over_seeds.mean, float(bounds[0]), float(bounds[1])
+
+
+def _meaning(metric: str) -> tuple[str, str]:
+    """The axis's words and the sentence of a metric; its own name where none are written."""
+    part = next((name for name in metric.split("/")[::-1] if name in MEANINGS), None)
+    return MEANINGS[part] if part else (metric.replace("_", " "), "")
+
+
+def _magnitude_label(metric: str) -> str:
+    name = metric.split("/")[0]
+    if name in TRANSFORMATIONS:
+        return f"{name.replace('_', ' ')} ({TRANSFORMATIONS[name].unit})"
+    if name == "size":
+        return "sides of the image, relative to those of training"
+    return "size of the attack (share of the pixels' range)"
+
+
+def _picture(metric: str, figure: Figure) -> Picture:
+    first, *rest = metric.replace("_", " ").split("/")
+    title = f"{', '.join(rest)} under {first}".capitalize() if rest else first.capitalize()
+    sentence = (
+        f"{_meaning(metric)[1]} Mean over seeds, shaded with its 95% interval; of one seed, with that over images."
+    )
+    return Picture(metric.replace("/", "_").replace(" ", "_"), title, sentence.strip(), figure)
