@@ -1,0 +1,61 @@
+"""Every experiment reads, and what each of its arms asks for can be run on its data."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from etils import epath
+
+from cnnjax.config import DataConfig, RequestError, override
+from cnnjax.data.dataset import Dataset, DataSummary, Split
+from cnnjax.study import runner
+from cnnjax.study.experiment import Experiment, read_experiment
+from cnnjax.study.workdir import Study
+
+FOLDER = Path(__file__).resolve().parents[1] / "experiments"
+FILES = {path.stem: path for path in sorted(FOLDER.glob("*.py")) if "\ndef get_config(" in path.read_text()}
+DEEP = ("depth",)
+# The shape, the classes and the training examples before any are held out.
+DATA = {
+    "mnist_5k": ((28, 28, 1), 10, 3500),
+    "digits_8x8": ((8, 8, 1), 10, 1258),
+    "mnist1d": ((40, 1), 10, 4000),
+    "located_digits": ((24, 24, 1), 9, 1257),
+}
+
+
+def dataset(config: DataConfig) -> Dataset:
+    """No examples; but their summary, as of as many as the config leaves."""
+    shape, classes, train = DATA[config.name]
+    if config.name == "mnist1d":
+        train = round(train * (1 - config.validation))
+    assert config.examples <= train
+    sizes = {"train": config.examples or train, "validation": 10, "test": 10}
+    summary = DataSummary(config.name, shape, len(config.classes) or classes, (0.0,), (1.0,), 0.0, 255.0, sizes)
+    empty = Split(np.zeros((0, *shape), np.uint8), np.zeros(0, np.int32))
+    return Dataset(summary, empty, empty, empty)
+
+
+def check(experiment: Experiment, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a study is asked before anything is written."""
+    monkeypatch.setattr(runner, "load_dataset", dataset)
+    study = Study(epath.Path("unwritten"), experiment, seeds=1)
+    runner.load_datasets(study, study.units)
+
+
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=[pytest.mark.slow] if name in DEEP else []) for name in FILES]
+)
+def test_every_arm_can_be_run(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    experiment = read_experiment(str(FILES[name]), {}, None)
+    assert experiment.question.endswith("?")
+    assert experiment.baseline is not None
+    assert f"--config=experiments/{name}.py --workdir=runs/{name}" in FILES[name].read_text()
+    check(experiment, monkeypatch)
+
+
+def test_arm_that_cannot_be_run_is_seen(monkeypatch: pytest.MonkeyPatch) -> None:
+    experiment = read_experiment(str(FILES["pooling"]), {}, ["max 50"])
+    arms = {arm: override(config, {"train.batch_size": 51}) for arm, config in experiment.arms.items()}
+    with pytest.raises(RequestError, match=r"config\.train\.batch_size: 51 is more than the 50 training examples"):
+        check(Experiment("pooling", "?", arms), monkeypatch)
