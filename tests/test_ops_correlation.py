@@ -1,5 +1,6 @@
 """The primitive `correlate_p` under JAX's transformations, against XLA, bilinearity and differences."""
 
+import re
 from collections.abc import Callable
 
 import jax
@@ -159,3 +160,23 @@ def test_rows_that_meet_nothing_but_padding() -> None:
     np.testing.assert_array_equal(found, np.zeros((1, 1, 3, 3)))
     for gradient, operand in zip(back(jnp.ones_like(found)), (x, kernel), strict=True):
         np.testing.assert_array_equal(gradient, jnp.zeros_like(operand))
+
+
+@every_form
+@pytest.mark.parametrize("asked", ["HIGHEST", "DEFAULT"])
+def test_products_have_the_precision_that_was_asked_for_around_the_call(bind: Function, asked: str) -> None:
+    def in_precision(x: jax.Array, kernel: jax.Array) -> jax.Array:
+        with jax.default_matmul_precision(asked.lower()):
+            return bind(x, kernel)
+
+    x, kernel = jnp.ones(X_SHAPE), jnp.ones(KERNEL_SHAPE)
+    kernels = jnp.ones((2, *KERNEL_SHAPE))
+    texts = [
+        jax.jit(in_precision).lower(x, kernel).as_text(),
+        jax.jit(gradients(in_precision)).lower(x, kernel).as_text(),
+        jax.jit(jax.vmap(in_precision, (None, 0))).lower(x, kernels).as_text(),
+    ]
+    for text in texts:
+        products = re.findall(r"stablehlo\.(?:dot_general|convolution).*", text)
+        assert products
+        assert all(product.count(asked) == 2 for product in products)

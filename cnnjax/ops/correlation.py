@@ -48,7 +48,9 @@ def bind_correlate(
       groups: of channels and features; more than 1 in the form `xla` alone.
     """
     geometry = {"strides": tuple(strides), "padding": tuple(padding), "dilation": tuple(dilation)}
-    return correlate_p.bind(x, kernel, **geometry, groups=groups, lowering=lowering)
+    # Read where the caller is: a program is lowered after the caller's `jax.default_matmul_precision` has ended.
+    precision = jax.config.jax_default_matmul_precision
+    return correlate_p.bind(x, kernel, **geometry, groups=groups, lowering=lowering, precision=precision)
 
 
 def _by_xla(
@@ -156,18 +158,19 @@ def _multiply(seen: jax.Array, matrix: jax.Array) -> jax.Array:
     return product[:, :columns].reshape(*seen.shape[:-1], columns)
 
 
-def _compute(x: jax.Array, kernel: jax.Array, lowering: str, groups: int, **geometry: Any) -> jax.Array:
-    if lowering == "xla":
-        return _by_xla(x, kernel, **geometry, groups=groups)
-    return (_by_rows if lowering == "rows" else _by_patches)(x, kernel, **geometry)
+def _compute(
+    x: jax.Array, kernel: jax.Array, lowering: str, groups: int, precision: str | None, **geometry: Any
+) -> jax.Array:
+    with jax.default_matmul_precision(precision):
+        if lowering == "xla":
+            return _by_xla(x, kernel, **geometry, groups=groups)
+        return (_by_rows if lowering == "rows" else _by_patches)(x, kernel, **geometry)
 
 
 def _lower(x: jax.Array, kernel: jax.Array, lowering: str, **parameters: Any) -> jax.Array:
     """As `_compute`, in a program that nobody will differentiate any more."""
-    if lowering == "rows":
-        del parameters["groups"]
-        return _by_rows(x, kernel, **parameters, in_place=True)
-    return _compute(x, kernel, lowering, **parameters)
+    options = {"in_place": True} if lowering == "rows" else {}
+    return _compute(x, kernel, lowering, **parameters, **options)
 
 
 def _transpose_to_input(gradient: jax.Array, x: ad.UndefinedPrimal, kernel: jax.Array, **parameters: Any) -> jax.Array:
@@ -205,8 +208,10 @@ def _shape(
     return jax.core.ShapedArray((x.shape[0], *(output_size(*window) for window in windows), kernel.shape[-1]), x.dtype)
 
 
+_STATIC = ("strides", "padding", "dilation", "groups", "lowering", "precision")
+
 correlate_p = Primitive("correlate")
-correlate_p.def_impl(jax.jit(_lower, static_argnames=("strides", "padding", "dilation", "groups", "lowering")))
+correlate_p.def_impl(jax.jit(_lower, static_argnames=_STATIC))
 correlate_p.def_abstract_eval(_shape)
 mlir.register_lowering(correlate_p, mlir.lower_fun(_lower, multiple_results=False))
 ad.defbilinear(correlate_p, _transpose_to_input, _transpose_to_kernel)
