@@ -49,7 +49,7 @@ def bind_correlate(
     """
     geometry = {"strides": tuple(strides), "padding": tuple(padding), "dilation": tuple(dilation)}
     # Read where the caller is: a program is lowered after the caller's `jax.default_matmul_precision` has ended.
-    precision = jax.config.jax_default_matmul_precision
+    precision = jax.config.jax_default_matmul_precision  # type: ignore[attr-defined]
     return correlate_p.bind(x, kernel, **geometry, groups=groups, lowering=lowering, precision=precision)
 
 
@@ -169,7 +169,7 @@ def _compute(
 
 def _lower(x: jax.Array, kernel: jax.Array, lowering: str, **parameters: Any) -> jax.Array:
     """As `_compute`, in a program that nobody will differentiate any more."""
-    options = {"in_place": True} if lowering == "rows" else {}
+    options: dict[str, Any] = {"in_place": True} if lowering == "rows" else {}
     return _compute(x, kernel, lowering, **parameters, **options)
 
 
