@@ -137,8 +137,10 @@ class DataConfig:
         A smaller number takes some of those that a greater one takes.
       shuffled: whether the positions of every example are permuted, by one permutation for all splits and seeds. The
         channels of a position stay together.
-      augment: random changes of each training example, in this order.
-      max_shift: the largest shift in pixels, each way and along each axis.
+      augment: random changes of each training example, in this order: `shift`, `flip`, or a transformation, a key of
+        `cnnjax.ops.transformations.TRANSFORMATIONS`.
+      max_shift: of the change `shift`, the largest in pixels, each way and along each axis.
+      strength: of transformations, the share of their range that magnitudes are drawn from, uniformly.
     """
 
     name: str = "mnist_5k"
@@ -147,8 +149,9 @@ class DataConfig:
     validation: Annotated[float, Field(gt=0, lt=1)] = 0.1
     examples: Annotated[int, Field(ge=0)] = 0
     shuffled: bool = False
-    augment: Annotated[tuple[Literal["shift", "flip"], ...], BeforeValidator(_parse_list)] = ()
+    augment: Annotated[tuple[str, ...], BeforeValidator(_parse_list)] = ()
     max_shift: Annotated[int, Field(gt=0)] = 2
+    strength: Annotated[float, Field(gt=0, le=1)] = 0.1
 
 
 @dataclass(frozen=True, config=_STRICT)

@@ -164,7 +164,6 @@ def test_malformed_filter_rule_is_quoted(text: str) -> None:
         ("model.width", "2.5", "integer"),
         ("model.depth", 0, "greater than 0"),
         ("model.dropout", 1, "less than 1"),
-        ("data.augment", "shift,rotate", "'shift' or 'flip'"),
         ("data.validation", 0, "greater than 0"),
         ("train.batch_size", None, "integer"),
         ("study.seeds", 0, "greater than 0"),

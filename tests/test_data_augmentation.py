@@ -8,10 +8,13 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from cnnjax.data.augmentation import augment, flip, shift
+from cnnjax.config import RequestError
+from cnnjax.data.augmentation import Augmentation, augment, check_augmentation, flip, shift
+from cnnjax.ops.transformations.table import TRANSFORMATIONS, transformation
 
-augmented = jax.jit(augment, static_argnums=(3, 4))
+augmented = jax.jit(augment, static_argnums=3)
 
+BOTH = Augmentation(("shift", "flip"), max_shift=1)
 IMAGE = np.random.default_rng(0).integers(1, 256, (4, 5, 2), np.uint8)
 
 
@@ -60,9 +63,7 @@ def test_flip_mirrors_the_last_axis_half_of_the_times(shape: tuple[int, ...]) ->
 
 def test_augmentations_draw_independently() -> None:
     images = jnp.broadcast_to(IMAGE, (720, *IMAGE.shape))
-    first, second = (
-        np.asarray(augmented(images, jax.random.key(seed), jnp.arange(720), ("shift", "flip"), 1)) for seed in (0, 1)
-    )
+    first, second = (np.asarray(augmented(images, jax.random.key(seed), jnp.arange(720), BOTH)) for seed in (0, 1))
     expected = {
         np.ascontiguousarray(turned).tobytes()
         for by in itertools.product((-1, 0, 1), repeat=2)
@@ -75,7 +76,7 @@ def test_augmentations_draw_independently() -> None:
 
 def test_augmentation_named_twice_draws_twice() -> None:
     images = jnp.broadcast_to(IMAGE[:1, :2], (40, 1, 2, 2))
-    once = np.asarray(augmented(images, jax.random.key(0), jnp.arange(40), ("flip", "flip"), 1))
+    once = np.asarray(augmented(images, jax.random.key(0), jnp.arange(40), Augmentation(("flip", "flip"), 1)))
     assert {image.tobytes() for image in once} == {IMAGE[:1, :2].tobytes(), IMAGE[:1, 1::-1].tobytes()}
 
 
@@ -83,7 +84,9 @@ def test_change_depends_on_the_place_in_the_whole_batch_alone() -> None:
     images = np.random.default_rng(3).integers(0, 256, (12, 6, 6, 1), np.uint8)
 
     def changed(places: np.ndarray) -> np.ndarray:
-        return np.asarray(augmented(images[places], jax.random.key(7), jnp.asarray(places), ("shift", "flip"), 2))
+        return np.asarray(
+            augmented(images[places], jax.random.key(7), jnp.asarray(places), Augmentation(("shift", "flip"), 2))
+        )
 
     whole = changed(np.arange(8))
     assert np.array_equal(changed(np.arange(8)[::-1]), whole[::-1])
@@ -93,10 +96,48 @@ def test_change_depends_on_the_place_in_the_whole_batch_alone() -> None:
 @pytest.mark.parametrize("dtype", [np.uint8, np.float32])
 def test_dtype_and_shape_are_kept(dtype: type) -> None:
     images = jax.ShapeDtypeStruct((3, 4, 5, 1), dtype)
-    result = jax.eval_shape(lambda x: augment(x, jax.random.key(0), jnp.arange(3), ("flip", "shift"), 1), images)
+    result = jax.eval_shape(lambda x: augment(x, jax.random.key(0), jnp.arange(3), BOTH), images)
     assert (result.shape, result.dtype) == (images.shape, images.dtype)
 
 
 def test_no_names_change_nothing() -> None:
     images = jnp.asarray(IMAGE[None])
-    assert np.array_equal(augment(images, jax.random.key(0), jnp.arange(1), (), 2), images)
+    assert np.array_equal(augment(images, jax.random.key(0), jnp.arange(1), Augmentation((), 2)), images)
+
+
+@pytest.mark.parametrize("name", TRANSFORMATIONS)
+def test_transformation_by_magnitudes_drawn_from_a_share_of_its_range(name: str) -> None:
+    if name == "shift":
+        pytest.skip("the augmentation of this name moves by whole pixels")
+    entry = TRANSFORMATIONS[name]
+    image = np.random.default_rng(4).integers(0, 256, (8, 7, 1)[-entry.dimensions - 1 :], np.uint8)
+    images, places = jnp.broadcast_to(image, (6, *image.shape)), jnp.arange(6)
+    change = Augmentation((name,), strength=0.5)
+    found = augmented(images, jax.random.key(3), places, change)
+    own = [jax.random.fold_in(jax.random.fold_in(jax.random.key(3), place), 0) for place in range(6)]
+    low, high = (0.5 * end for end in entry.range)
+    drawn = [jax.random.uniform(jax.random.fold_in(key, 0), minval=low, maxval=high) for key in own]
+    keys = jnp.stack([jax.random.fold_in(key, 1) for key in own])
+    expected = transformation(name)(images.astype(jnp.float32), jnp.stack(drawn), keys)
+    assert found.dtype == jnp.float32
+    np.testing.assert_allclose(found, expected, atol=1e-3)
+    assert len({np.asarray(result).tobytes() for result in found}) == 6
+
+
+def test_legal_pixels_are_those_of_the_data() -> None:
+    images = jnp.full((5, 4, 4, 1), 0.9)
+    changed = augmented(images, jax.random.key(0), jnp.arange(5), Augmentation(("clutter",), 2, 1.0, 0.0, 1.0))
+    assert float(changed.max()) <= 1
+    assert float(jnp.ptp(changed)) > 0.01
+
+
+@pytest.mark.parametrize(
+    ("names", "problem"),
+    [
+        (("flip", "rotatoin"), "unknown augmentation 'rotatoin'; did you mean 'rotation'"),
+        (("gain",), "gain is for 1 spatial dimensions; the data have 2"),
+    ],
+)
+def test_changes_that_cannot_be_made_are_refused(names: tuple[str, ...], problem: str) -> None:
+    with pytest.raises(RequestError, match=problem):
+        check_augmentation(names, 2)

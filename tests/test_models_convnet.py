@@ -186,7 +186,12 @@ def test_dynamic_regions_move_in_a_run_and_serve_its_evaluation(shape: Shape, to
     assert set(run.state.stats) == {path}
     before = np.array(run.state.stats[path])
     reports: list[Report] = []
-    listeners = Listeners(lambda step, report: reports.append(report), lambda step, state: None, lambda step, s: None)
+    listeners = Listeners(
+        on_evaluated=lambda step, params, stats: None,
+        on_report=lambda step, report: reports.append(report),
+        on_save=lambda step, state: None,
+        on_progress=lambda step, seconds: None,
+    )
     state = fit(run.program, run.state, 0, run.inputs, run.plan, listeners, Interruption())
     after = np.array(state.stats[path])
     assert before.shape == after.shape == (4, 4)

@@ -14,6 +14,7 @@ from etils import epath
 from rich.console import Console
 
 import cnnjax
+from cnnjax.analysis.gradients import gradient_norms
 from cnnjax.config import Config, DataConfig, ModelConfig, OptimConfig, TrainConfig, override
 from cnnjax.data.dataset import Dataset
 from cnnjax.filters.plan import flatten
@@ -72,7 +73,7 @@ def study(toy: Dataset, tmp_path_factory: pytest.TempPathFactory) -> tuple[Study
         "ridge": override(LEARNED, {"filters": TAKEN, "head.name": "ridge"}),
         "logistic": override(LEARNED, {"filters": TAKEN, "head.name": "logistic", "head.strengths": "1e-3,1e-1"}),
         "one": override(LEARNED, {"filters": one, "head.name": "ridge"}),
-        "combined": override(LEARNED, {"filters": combined}),
+        "combined": override(LEARNED, {"filters": combined, "measures.names": "gradients", "measures.images": "20"}),
     }
     made = Study(folder, Experiment("sources", "Where from?", arms), 2)
     with counted() as calls:
@@ -125,6 +126,26 @@ def best_of(study: Study, arm: str) -> dict[str, Any]:
     checkpoints.close()
     assert saved is not None
     return saved.items["best"]
+
+
+def test_gradients_are_measured_at_the_start_and_at_each_evaluation(
+    study: tuple[Study, list[int]], toy: Dataset
+) -> None:
+    loaded = cnnjax.load(study[0].folder / "runs" / "combined" / "seed1")
+    columns = [name for name in loaded.metrics if name.startswith("gradient_norm/")]
+    assert columns == ["gradient_norm/stage1/conv/kernel", "gradient_norm/head/layer/kernel"]
+    rows = loaded.metrics.dropna(subset=columns)
+    assert (rows.split == "train").all()
+    assert rows.step.tolist() == [0, 6, 12]
+    assert rows.epoch.tolist() == [0, 1, 2]
+    subject, key = loaded.subject, jax.random.key(1)
+    found = gradient_norms(subject, toy.train.images[:20], toy.train.labels[:20], key=key, batch_size=250)
+    values = [finding.value for finding in found if finding.metric == "gradient_norm"]
+    best = rows[rows.step == loaded.status["best_step"]]
+    np.testing.assert_allclose(best[columns].to_numpy()[0], values, rtol=1e-5)
+    assert rows[columns].nunique().tolist() == [3, 3]
+    plain = cnnjax.load(study[0].folder / "runs" / "learned" / "seed1").metrics
+    assert not [name for name in plain if name.startswith("gradient_norm")]
 
 
 def test_bank_that_is_combined_stays_and_its_matrix_is_trained(study: tuple[Study, list[int]], toy: Dataset) -> None:

@@ -9,6 +9,7 @@ import jax
 import numpy as np
 import pytest
 
+from cnnjax.filters.plan import Flat
 from cnnjax.train.assembly import Assembly
 from cnnjax.train.devices import replicate
 from cnnjax.train.interruption import Interruption, Stopped
@@ -21,7 +22,7 @@ Diary = dict[str, list[Any]]
 
 def blank() -> Diary:
     """What a run tells its listeners: reports and saves by step, and both in order."""
-    return {"reports": [], "saves": [], "events": []}
+    return {"evaluated": [], "reports": [], "saves": [], "events": []}
 
 
 def listeners(diary: Diary, on_progress: Callable[[int, float], None]) -> Listeners:
@@ -36,7 +37,10 @@ def listeners(diary: Diary, on_progress: Callable[[int, float], None]) -> Listen
         diary["saves"].append((step, host(state)))
         diary["events"].append(("save", step))
 
-    return Listeners(on_report, on_save, on_progress)
+    def on_evaluated(step: int, params: Flat, stats: Flat) -> None:
+        diary["evaluated"].append((step, host(params)))
+
+    return Listeners(on_evaluated, on_report, on_save, on_progress)
 
 
 def host(tree: Any) -> Any:
@@ -121,6 +125,14 @@ def test_evaluates_at_the_boundaries_and_saves_at_the_end(untouched: tuple[Train
     assert diary["events"] == [("report", 6), ("report", 12), ("report", 13), ("save", 13)]
     assert int(state.step) == 13
     assert_identical(diary["saves"][-1][1], state)
+
+
+def test_variables_are_shown_at_each_evaluation(linear: Assembly, untouched: tuple[TrainState, Diary]) -> None:
+    state, diary = untouched
+    assert [step for step, _ in diary["evaluated"]] == [6, 12, 13]
+    assert_identical(diary["evaluated"][-1][1], state.trained)
+    half = run(linear, blank(), plan=dataclasses.replace(linear.plan, steps=6, boundaries=(6,)))
+    assert_identical(diary["evaluated"][0][1], half.trained)
 
 
 def test_reports_the_best_evaluation(untouched: tuple[TrainState, Diary]) -> None:

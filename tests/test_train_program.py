@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from cnnjax.config import Config, DataConfig, FilterRule, ModelConfig, OptimConfig, TrainConfig, override
-from cnnjax.data.augmentation import augment
+from cnnjax.data.augmentation import Augmentation, augment
 from cnnjax.data.dataset import Dataset
 from cnnjax.data.feed import epoch_order, standardise
 from cnnjax.ops.keys import stream_key
@@ -49,7 +49,7 @@ def differ(left: Any, right: Any) -> bool:
 
 FULL = Config(
     model=ModelConfig(name="convnet", width=2, depth=2, kernel_size=3, pool="none", norm="batch", dropout=0.3),
-    data=DataConfig(augment=("shift",), max_shift=1),
+    data=DataConfig(augment=("shift", "rotation"), max_shift=1),
     filters=(FilterRule("(stage1|head)/.*"), FilterRule("stage2/.*", "gaussian", "frozen")),
     optim=OptimConfig(name="sgd", lr=0.1, momentum=0.9, weight_decay=0.1),
     train=TrainConfig(epochs=13 / 6, batch_size=8, eval_batch_size=8),
@@ -192,7 +192,8 @@ def test_frozen_stage_runs_as_in_evaluation(full: Assembly, toy: Dataset) -> Non
     order = np.asarray(epoch_order(keys.order, 0, 50))[:8]
     variables = variables_of(*({**frozen, **rest} for frozen, rest in zip(full.inputs.frozen, start[1:3], strict=True)))
     model = build_model(FULL.model, toy.summary)
-    images = augment(toy.train.images[order], jax.random.fold_in(keys.augment, 0), np.arange(8), ("shift",), 1)
+    change = Augmentation(FULL.data.augment, max_shift=1)
+    images = augment(toy.train.images[order], jax.random.fold_in(keys.augment, 0), np.arange(8), change)
 
     @jax.jit
     def logits() -> jax.Array:

@@ -97,6 +97,12 @@ def test_right_requests_pass() -> None:
         check_request(override(GREEDY, changes), SUMMARY, SAVED)
 
 
+def test_augmentation_of_other_dimensions_is_refused() -> None:
+    message = "config.data.augment: gain is for 1 spatial dimensions; the data have 2"
+    with pytest.raises(RequestError, match=f"^{re.escape(message)}$"):
+        check_request(override(GREEDY, {"data.augment": "flip,gain"}), SUMMARY, SAVED)
+
+
 @pytest.mark.parametrize(
     ("changes", "message"),
     [

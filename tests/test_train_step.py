@@ -8,6 +8,7 @@ import numpy as np
 import optax
 import pytest
 
+from cnnjax.data.augmentation import Augmentation
 from cnnjax.data.feed import Feed
 from cnnjax.filters.plan import Flat, flatten
 from cnnjax.layers.auxiliary import AuxiliaryHead
@@ -35,8 +36,7 @@ def task(frozen_modules: frozenset[str] = frozenset(), label_smoothing: float = 
         eval_batch_size=6,
         mean=(0.0,),
         std=(1.0,),
-        augment=(),
-        max_shift=1,
+        augmentation=Augmentation(),
         label_smoothing=label_smoothing,
     )
 

@@ -66,7 +66,9 @@ def gradient_norms(
         total = {path: np.asarray(part, np.float64) + total.get(path, 0) for path, part in kernels.items()}
         for stage, size in sizes.items():
             norms[stage].append(np.asarray(size, np.float64)[new])
-    findings = [Finding("gradient_norm", float(np.linalg.norm(g)) / len(images), path) for path, g in total.items()]
+    # Compiled functions sort by name.
+    paths = sorted(total, key=lambda path: subject.stages.index(path.split("/")[0]))
+    findings = [Finding("gradient_norm", float(np.linalg.norm(total[path])) / len(images), path) for path in paths]
     return findings + [_over_images(stage, np.concatenate(parts)) for stage, parts in norms.items()]
 
 

@@ -77,9 +77,7 @@ def _cka(occasion: Occasion) -> Measured:
 def _gradients(occasion: Occasion) -> Measured:
     size = occasion.settings.batch_size
     images, labels = (array[: occasion.settings.images] for array in occasion.training)
-    found = gradient_norms(occasion.subject, images, labels, key=occasion.key, batch_size=size)
-    order = occasion.subject.stages
-    return Measured(sorted(found, key=lambda finding: order.index(str(finding.stage).split("/")[0])))
+    return Measured(gradient_norms(occasion.subject, images, labels, key=occasion.key, batch_size=size))
 
 
 def _receptive_field(occasion: Occasion) -> Measured:

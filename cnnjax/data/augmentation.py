@@ -1,32 +1,76 @@
 """Random changes of training examples, each from its own key."""
 
-from collections.abc import Sequence
+import dataclasses
 
 import jax
 import jax.numpy as jnp
 from jax import lax
 
+from cnnjax.config import RequestError, choose
 from cnnjax.ops.keys import fold_in_each
+from cnnjax.ops.transformations.table import TRANSFORMATIONS, find, transformation
 
 
-def augment(images: jax.Array, key: jax.Array, places: jax.Array, names: Sequence[str], max_shift: int) -> jax.Array:
-    """Each example changed at random, in the order of `names`.
+@dataclasses.dataclass(frozen=True)
+class Augmentation:
+    """How training examples are changed.
+
+    Attributes:
+      names: keys of `AUGMENTATIONS` or of `cnnjax.ops.transformations.TRANSFORMATIONS`, in this order; the former come
+        first where both have a name.
+      max_shift: of `shift`, in pixels.
+      strength: of a transformation: the share of its range that its magnitudes are drawn from, uniformly.
+      low, high: the least and the greatest legal pixel.
+    """
+
+    names: tuple[str, ...] = ()
+    max_shift: int = 2
+    strength: float = 0.1
+    low: float = 0.0
+    high: float = 255.0
+
+
+def augment(images: jax.Array, key: jax.Array, places: jax.Array, augmentation: Augmentation) -> jax.Array:
+    """Each example changed at random, by one change after another.
 
     Args:
       images: [N, *spatial, C].
       key: of this step.
       places: [N], of the examples in the whole batch over all devices; each draws from the key folded with its own.
-      names: keys of `AUGMENTATIONS`.
-      max_shift: in pixels.
+      augmentation: the changes.
 
     Returns:
-      The shape and dtype of `images`.
+      The shape and dtype of `images`; float32 where a transformation is among the changes.
     """
     keys = fold_in_each(key, places)
-    for number, name in enumerate(names):
-        own = jax.vmap(lambda k, number=number: jax.random.fold_in(k, number))(keys)
-        images = jax.vmap(lambda image, k, name=name: AUGMENTATIONS[name](image, k, max_shift))(images, own)
+    for number, name in enumerate(augmentation.names):
+        own = _fold_in_all(keys, number)
+        if name in AUGMENTATIONS:
+            change = AUGMENTATIONS[name]
+            images = jax.vmap(lambda image, k, change=change: change(image, k, augmentation.max_shift))(images, own)
+        else:
+            images = _transformed(images, own, name, augmentation)
     return images
+
+
+def check_augmentation(names: tuple[str, ...], dimensions: int) -> None:
+    """Raises `RequestError` for a name that there is not, or not for examples of so many spatial dimensions."""
+    for name in names:
+        choose({**AUGMENTATIONS, **TRANSFORMATIONS}, name, "augmentation")
+        if name not in AUGMENTATIONS and find(name).dimensions != dimensions:
+            raise RequestError(f"{name} is for {find(name).dimensions} spatial dimensions; the data have {dimensions}")
+
+
+def _transformed(images: jax.Array, keys: jax.Array, name: str, augmentation: Augmentation) -> jax.Array:
+    """Each image transformed by a magnitude that is drawn for it."""
+    least, greatest = (augmentation.strength * end for end in find(name).range)
+    magnitudes = jax.vmap(lambda k: jax.random.uniform(k, minval=least, maxval=greatest))(_fold_in_all(keys, 0))
+    apply = transformation(name, low=augmentation.low, high=augmentation.high)
+    return apply(images.astype(jnp.float32), magnitudes, _fold_in_all(keys, 1))
+
+
+def _fold_in_all(keys: jax.Array, number: int) -> jax.Array:
+    return jax.vmap(lambda key: jax.random.fold_in(key, number))(keys)
 
 
 def shift(image: jax.Array, key: jax.Array, max_shift: int) -> jax.Array:

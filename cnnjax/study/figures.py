@@ -92,7 +92,8 @@ def learning_curves(rows: Mapping[str, list[pd.DataFrame]]) -> Picture:
             curves = pd.concat(seeds)
             if "epoch" not in curves:  # a head in closed form has no epochs
                 continue
-            values = curves[curves.split == split].groupby("epoch").accuracy.apply(lambda v: estimate(list(v)))
+            curves = curves[curves.split == split].dropna(subset="accuracy")  # of gradients there is a row of its own
+            values = curves.groupby("epoch").accuracy.apply(lambda v: estimate(list(v)))
             mean, low, high = (100 * values.map(lambda e, at=at: getattr(e, at)) for at in ("mean", "low", "high"))
             (line,) = axes.plot(values.index, mean, marker="." if len(values) < 30 else None, label=plain(arm))
             shade = {"color": line.get_color(), "alpha": 0.2, "lw": 0}

@@ -1,11 +1,13 @@
-"""Figures of what the measures found: over magnitudes, over stages, and over both."""
+"""Figures of what the measures found: over magnitudes, over stages, over both, and along training."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import numpy as np
 import pandas as pd
+from matplotlib import colormaps
 from matplotlib.axes import Axes
+from matplotlib.cm import ScalarMappable
 from matplotlib.figure import Figure
 
 from cnnjax.ops.transformations.table import TRANSFORMATIONS
@@ -80,6 +82,45 @@ def draw_measures(results: pd.DataFrame) -> list[Picture]:
         else:
             pictures.append(_over_both(str(metric), rows))
     return pictures
+
+
+def gradient_curves(rows: Mapping[str, list[pd.DataFrame]]) -> Picture | None:
+    """The gradient's norm by kernel along training, each arm in a field of its own; None where none was measured.
+
+    Args:
+      rows: for each arm, the metrics of each seed, among them `gradient_norm/<path>` in the network's order.
+    """
+    arms = {arm: curves for arm, seeds in rows.items() if not (curves := _gradients(pd.concat(seeds))).empty}
+    if not arms:
+        return None
+    columns = min(_COLUMNS, len(arms))
+    lines = -(-len(arms) // columns)
+    figure = Figure(figsize=(1.6 + 2.6 * columns, 0.8 + 2.6 * lines), layout="constrained")
+    grid = figure.subplots(lines, columns, squeeze=False, sharex=True, sharey=True)
+    for axes, (arm, curves) in zip(grid.flat, arms.items(), strict=False):
+        depths = np.linspace(0, 1, len(curves.columns))
+        for depth, (_, values) in zip(depths, curves.items(), strict=True):
+            axes.plot(values.index, values.where(values > 0), marker=".", color=colormaps["viridis"](depth))
+        axes.set_yscale("log")
+        axes.set_title(plain(arm), fontsize="medium")
+        axes.grid(alpha=0.3)
+    for axes in list(grid.flat)[len(arms) :]:
+        axes.set_visible(False)
+    scale = figure.colorbar(ScalarMappable(cmap="viridis"), ax=grid, ticks=[0, 1])
+    scale.ax.set_yticklabels(["first layer", "last layer"])
+    figure.supxlabel("epoch", fontsize="medium")
+    figure.supylabel("norm of the gradient", fontsize="medium")
+    sentence = (
+        "Of the training loss with respect to each kernel, a line for each, from the start on; the mean over seeds. "
+        "Where lines of the first layers fall far below those of the last, gradients vanish."
+    )
+    return Picture("gradients_along_training", "Gradients along training", sentence, figure)
+
+
+def _gradients(rows: pd.DataFrame) -> pd.DataFrame:
+    """By epoch and kernel, the mean over seeds."""
+    paths = [column for column in rows if str(column).startswith("gradient_norm/")]
+    return rows.groupby("epoch")[paths].mean().dropna(how="all") if paths else pd.DataFrame()
 
 
 def _over_magnitudes(metric: str, rows: pd.DataFrame) -> Picture:

@@ -21,7 +21,7 @@ from cnnjax.study.files import write_text
 from cnnjax.study.findings import read_arrays
 from cnnjax.study.image_figures import confusion, draw_images
 from cnnjax.study.loading import Run, load
-from cnnjax.study.measure_figures import draw_measures
+from cnnjax.study.measure_figures import draw_measures, gradient_curves
 from cnnjax.study.records import read_rows
 from cnnjax.study.results import percent, summarise, troubles, write_results
 from cnnjax.study.screening_figures import draw_screening
@@ -51,6 +51,8 @@ def write_report(study: Study) -> None:
     if study.experiment.lines:
         drawn.insert(0, accuracy_lines(summary, *_numbers(study, study.experiment.lines)))
     drawn += draw_measures(results)
+    if few and (curves := gradient_curves(rows)):
+        drawn.append(curves)
     for arm, run in firsts.items() if few else ():
         drawn += draw_run(Unit(arm, run.seed, study.folder / "runs" / arm / f"seed{run.seed}"))
     table = screening.screening_table(results, study.experiment.screening)

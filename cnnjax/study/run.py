@@ -4,17 +4,21 @@ import contextlib
 import dataclasses
 import logging
 import time
+from collections.abc import Callable
 from typing import Any
 
 import jax
 from etils import epath
 
+from cnnjax.analysis.gradients import gradient_norms
+from cnnjax.analysis.subject import Subject
 from cnnjax.config import Config, to_dict
 from cnnjax.data.dataset import Dataset
+from cnnjax.filters.plan import Flat
 from cnnjax.filters.saved import Saved
 from cnnjax.study.files import write_json
 from cnnjax.study.progress import StudyProgress
-from cnnjax.study.records import MetricsFile
+from cnnjax.study.records import MetricsFile, Row
 from cnnjax.study.sources import read_sources
 from cnnjax.study.workdir import Unit
 from cnnjax.train.assembly import Assembly, Shared, assemble, begin, best_variables, sizes_of
@@ -25,7 +29,9 @@ from cnnjax.train.interruption import Interruption, Stopped
 from cnnjax.train.loop import Diverged, Listeners, evaluate, fit
 from cnnjax.train.optimiser import make_schedule
 from cnnjax.train.program import Report
+from cnnjax.train.setup import build_model
 from cnnjax.train.state import Best, TrainState
+from cnnjax.train.step import variables_of
 
 log = logging.getLogger(__name__)
 
@@ -41,6 +47,7 @@ class _Run:
 
     unit: Unit
     config: Config
+    dataset: Dataset
     assembly: Assembly
     preparation: float
     saved: Checkpoint | None
@@ -104,9 +111,9 @@ def _run_steps(
         saved = checkpoints.newest(_items(assembly.state, assembly))
     if saved:
         log.info("%s seed %d: going on from step %d", unit.arm, unit.seed, saved.step)
-    metrics = MetricsFile(unit.folder, saved.step if saved else 0)
+    metrics = MetricsFile(unit.folder, saved.step if saved else -1)
     with contextlib.closing(metrics), contextlib.closing(checkpoints):
-        run = _Run(unit, config, assembly, preparation, saved, checkpoints, metrics)
+        run = _Run(unit, config, dataset, assembly, preparation, saved, checkpoints, metrics)
         return _train(run, progress, interruption)
 
 
@@ -159,8 +166,17 @@ def _train(run: _Run, progress: StudyProgress, interruption: Interruption) -> di
     seconds = {"train": saved.progress["seconds"]["train"] if saved else 0.0, "preparation": run.preparation}
     rate = make_schedule(run.config.optim, plan.steps)
 
+    def about_step(step: int) -> Row:
+        return {"step": step, "epoch": round(step / assembly.steps_per_epoch, 6)}
+
+    gradients = _gradients_function(run) if "gradients" in run.config.measures.names else None
+
+    def on_evaluated(step: int, params: Flat, stats: Flat) -> None:
+        if gradients:
+            run.metrics.append({**about_step(step), "split": "train", **gradients(params, stats)})
+
     def on_report(step: int, report: Report) -> None:
-        about = {"step": step, "epoch": round(step / assembly.steps_per_epoch, 6)}
+        about = about_step(step)
         extra = {"learning_rate": float(rate(step - 1)), "seconds": seconds["train"]}
         run.metrics.append({**about, "split": "train", **report.train.metrics(), **extra})
         run.metrics.append({**about, "split": "validation", **report.validation.metrics()})
@@ -173,7 +189,9 @@ def _train(run: _Run, progress: StudyProgress, interruption: Interruption) -> di
         seconds["train"] += taken
         progress.advance(step / plan.steps)
 
-    listeners = Listeners(on_report, on_save, advance)
+    if saved is None:
+        on_evaluated(0, {**inputs.frozen[0], **state.trained}, {**inputs.frozen[1], **state.stats})
+    listeners = Listeners(on_evaluated, on_report, on_save, advance)
     state = fit(assembly.program, state, step, inputs, plan, listeners, interruption)
     best = best_variables(state, inputs.frozen)
     params, stats = best["params"], best["batch_stats"]
@@ -192,6 +210,22 @@ def _train(run: _Run, progress: StudyProgress, interruption: Interruption) -> di
         **sizes_of(assembly.blueprint),
         "seconds": seconds,
     }
+
+
+def _gradients_function(run: _Run) -> Callable[[Flat, Flat], Row]:
+    """The measure `gradients` of variables on their way: `gradient_norm/<path>` of each kernel."""
+    summary, settings = run.dataset.summary, run.config.measures
+    model = build_model(run.config.model, summary)
+    images, labels = run.dataset.train.images[: settings.images], run.dataset.train.labels[: settings.images]
+    key = jax.random.key(run.unit.seed)
+
+    def measure(params: Flat, stats: Flat) -> Row:
+        variables = variables_of(*jax.device_get((params, stats)))
+        subject = Subject(model, variables, summary.mean, summary.std, summary.low, summary.high)
+        found = gradient_norms(subject, images, labels, key=key, batch_size=settings.batch_size)
+        return {f"{it.metric}/{it.stage}": it.value for it in found if it.metric == "gradient_norm"}
+
+    return measure
 
 
 def _items(state: TrainState, assembly: Assembly) -> dict[str, Any]:

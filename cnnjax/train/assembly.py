@@ -10,7 +10,8 @@ from types import MappingProxyType
 import jax.numpy as jnp
 import numpy as np
 
-from cnnjax.config import Config
+from cnnjax.config import Config, DataConfig
+from cnnjax.data.augmentation import Augmentation
 from cnnjax.data.dataset import Dataset, DataSummary
 from cnnjax.data.feed import Feed
 from cnnjax.filters.features import (
@@ -232,8 +233,7 @@ def assemble(
             eval_batch_size=config.train.eval_batch_size,
             mean=summary.mean,
             std=summary.std,
-            augment=config.data.augment,
-            max_shift=config.data.max_shift,
+            augmentation=_augmentation(config.data, summary),
             label_smoothing=config.optim.label_smoothing,
         )
         shared.programs[key] = compile_program(task, state, inputs.frozen, inputs.train, inputs.held_out)
@@ -255,6 +255,10 @@ def assemble(
         blueprint=blueprint,
         from_features=start.after is not None,
     )
+
+
+def _augmentation(config: DataConfig, summary: DataSummary) -> Augmentation:
+    return Augmentation(config.augment, config.max_shift, config.strength, summary.low, summary.high)
 
 
 def sizes_of(blueprint: Blueprint) -> dict[str, int]:

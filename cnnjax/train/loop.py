@@ -64,11 +64,14 @@ class Listeners:
     """Who is told.
 
     Attributes:
+      on_evaluated: of the variables (`params`, `batch_stats`; by path, on all devices) that were evaluated at a
+        boundary, once, before a save that includes it; it must be done with the arrays when it returns.
       on_report: of each boundary's step and report, in order, before a save that includes it.
       on_save: of a state to be kept and its step; it must be done with the arrays when it returns.
       on_progress: of the step reached, and the seconds of training since it was last told.
     """
 
+    on_evaluated: Callable[[int, Flat, Flat], None]
     on_report: Callable[[int, Report], None]
     on_save: Callable[[int, TrainState], None]
     on_progress: Callable[[int, float], None]
@@ -123,6 +126,7 @@ def fit(
             if sums is None:
                 listeners.on_save(step, state)
                 raise Stopped
+            listeners.on_evaluated(step, params, stats)
             state, report = jax.block_until_ready(program.settle(state, sums))
             waiting = (step, report)
         ends = step == plan.steps

@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from cnnjax.config import Config, FilterRule, FitConfig, ModelConfig, RequestError, TrainConfig
+from cnnjax.data.augmentation import check_augmentation
 from cnnjax.data.dataset import DataSummary
 from cnnjax.filters.combination import add_mixing, bank_place, mixing_path
 from cnnjax.filters.freezing import frozen_modules, frozen_prefix, frozen_statistics
@@ -221,6 +222,10 @@ def check_request(config: Config, summary: DataSummary, saved: Saved) -> None:
             f"examples of {summary.name}"
         )
     check_length(config.train, summary)
+    try:
+        check_augmentation(config.data.augment, len(summary.shape) - 1)
+    except RequestError as error:
+        raise RequestError(f"config.data.augment: {error}") from None
     blueprint = make_blueprint(config, summary)
     rules, places, abstract = blueprint.rules, blueprint.places, blueprint.abstract
     try:

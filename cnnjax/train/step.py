@@ -9,7 +9,7 @@ import optax
 from flax import linen as nn
 from jax import lax
 
-from cnnjax.data.augmentation import augment
+from cnnjax.data.augmentation import Augmentation, augment
 from cnnjax.data.feed import Feed, standardise
 from cnnjax.filters.combination import combine
 from cnnjax.filters.freezing import keep_frozen
@@ -40,7 +40,7 @@ class Task:
       optimiser: for the trained parameters.
       batch_size, eval_batch_size: over all devices.
       mean, std: of the images' channels.
-      augment, max_shift: as in `cnnjax.config.DataConfig`.
+      augmentation: of the training examples.
       label_smoothing: of the training loss.
     """
 
@@ -52,8 +52,7 @@ class Task:
     eval_batch_size: int
     mean: tuple[float, ...]
     std: tuple[float, ...]
-    augment: tuple[str, ...]
-    max_shift: int
+    augmentation: Augmentation
     label_smoothing: float
 
 
@@ -90,9 +89,9 @@ def train_step(
     steps_per_epoch = len(order) // task.batch_size
     index = order[(state.step % steps_per_epoch) * task.batch_size + places]
     images, labels = feed.images[index], feed.labels[index]
-    if task.augment:
+    if task.augmentation.names:
         key = jax.random.fold_in(keys.augment, state.step)
-        images = augment(images, key, places, task.augment, task.max_shift)
+        images = augment(images, key, places, task.augmentation)
     x = images if task.after else standardise(images, task.mean, task.std)
 
     def mean_loss(trained: Flat) -> tuple[jax.Array, tuple[jax.Array, Flat]]:
