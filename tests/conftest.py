@@ -23,6 +23,7 @@ import numpy as np
 import pytest
 import tensorflow_datasets as tfds
 from etils import epath
+from hypothesis import settings
 from rich.console import Console
 
 from cnnjax.config import Config, DataConfig, FilterRule, ModelConfig, OptimConfig, StudyConfig, TrainConfig
@@ -38,8 +39,16 @@ from cnnjax.train.interruption import Interruption
 # time. The processes that they start run what users run.
 jax.config.update("jax_disable_most_optimizations", True)
 
+# Each drawn shape is compiled anew: a few in the fast suite, more where the slow tests are asked for too.
+settings.register_profile("fast", max_examples=4, deadline=None, derandomize=True)
+settings.register_profile("thorough", max_examples=20, deadline=None, derandomize=True)
+
 # They last longest; started last, they would keep one worker busy while the other has nothing left.
 FIRST = ("test_resume.py", "test_requests.py", "test_devices.py", "test_study_run.py")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    settings.load_profile("fast" if config.option.markexpr == "not slow" else "thorough")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

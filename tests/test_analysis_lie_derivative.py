@@ -84,7 +84,9 @@ def test_a_strided_stage_moves_in_its_own_samples() -> None:
     np.testing.assert_allclose(found["stage"], expected, rtol=1e-4)
 
 
-@pytest.mark.parametrize("name", ["rotation", "scale", "shear"])
+@pytest.mark.parametrize(
+    "name", ["rotation", pytest.param("scale", marks=pytest.mark.slow), pytest.param("shear", marks=pytest.mark.slow)]
+)
 def test_turns_and_sizes_are_the_limit_of_small_ones(name: str) -> None:
     """The images are moved by SciPy."""
     subject = pooled(IMAGES, nn.tanh, "zeros")

@@ -45,14 +45,14 @@ CHANGES = st.fixed_dictionaries(
 )
 
 
-@settings(deadline=None, max_examples=25, derandomize=True)
+@settings(max_examples=25)
 @given(CHANGES)
 def test_config_survives_json(changes: dict[str, Any]) -> None:
     config = override(Config(), changes)
     assert from_dict(json.loads(json.dumps(to_dict(config)))) == config
 
 
-@settings(deadline=None, max_examples=25, derandomize=True)
+@settings(max_examples=25)
 @given(CHANGES)
 def test_override_changes_the_named_fields_alone(changes: dict[str, Any]) -> None:
     before, after = flatten(to_dict(Config())), flatten(to_dict(override(Config(), changes)))

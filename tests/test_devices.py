@@ -8,10 +8,18 @@ from typing import Any
 import jax
 import numpy as np
 import pytest
+from etils import epath
 
 import cnnjax
+from cnnjax.config import override
+from cnnjax.data.dataset import load_dataset
+from cnnjax.study.experiment import read_experiment
+from cnnjax.study.run import _items
+from cnnjax.train.assembly import Assembly, Shared, assemble
+from cnnjax.train.checkpoint import Checkpoints
+from cnnjax.train.interruption import Interruption
 from launch import main
-from tests.launching import ROOT, command, environment, launch, newest_step, start
+from tests.launching import EXPERIMENT, ROOT, command, environment, launch, newest_step, start
 from tests.test_resume import wait_for
 
 FLAGS = ("--config.train.epochs=1", "--config.optim.lr=0.01")
@@ -36,7 +44,8 @@ def on_one(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     return variables(workdir)
 
 
-@pytest.mark.parametrize(("first", "second"), [(8, 1), pytest.param(1, 8, marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize(("first", "second"), [(8, 1), (1, 8)])
 def test_eight_devices_equal_one_and_a_checkpoint_crosses(
     first: int, second: int, tmp_path: Path, on_one: dict[str, Any]
 ) -> None:
@@ -54,31 +63,48 @@ def test_eight_devices_equal_one_and_a_checkpoint_crosses(
     assert_close(variables(workdir), on_one)
 
 
-SHARDS_AGREE = """
-import dataclasses, jax, numpy as np
-from cnnjax.data.dataset import load_dataset
-from cnnjax.study.experiment import read_experiment
-from cnnjax.train.assembly import Shared, assemble
-from cnnjax.train.interruption import Interruption
+STEPS = 50
+ON_EIGHT = """
+import sys
+
+import jax
+import numpy as np
+from etils import epath
+
+from cnnjax.study.run import _items
+from cnnjax.train.checkpoint import Checkpoints
+from tests.test_devices import STEPS, assembled
 
 assert jax.device_count() == 8
-config = read_experiment("tests/tiny_experiment.py", {}, ["frozen"]).arms["frozen"]
-run = assemble(config, load_dataset(config.data), 0, Shared(), Interruption())
-state = run.program.train(run.state, run.inputs.frozen, run.inputs.train, run.inputs.keys, 50)
-leaves = jax.tree.leaves(state)
-for leaf in leaves:
+run = assembled()
+state = run.program.train(run.state, run.inputs.frozen, run.inputs.train, run.inputs.keys, STEPS)
+for leaf in jax.tree.leaves(state):
     shards = [np.asarray(shard.data) for shard in leaf.addressable_shards]
     assert len(shards) == 8 and all((shard == shards[0]).all() for shard in shards), leaf
-print(len(leaves), "leaves agree at step", int(state.step))
+checkpoints = Checkpoints(epath.Path(sys.argv[1]))
+checkpoints.save(STEPS, _items(state, run), {})
+checkpoints.close()
 """
 
 
-def test_all_shards_agree_exactly() -> None:
-    ran = subprocess.run(
-        [sys.executable, "-c", SHARDS_AGREE], cwd=ROOT, env=environment(8), capture_output=True, text=True
-    )
+def assembled() -> Assembly:
+    """The experiment's frozen arm, on the devices of this process."""
+    config = read_experiment(EXPERIMENT, {}, ["frozen"]).arms["frozen"]
+    config = override(config, {"optim.lr": 0.01})
+    return assemble(config, load_dataset(config.data), 0, Shared(), Interruption())
+
+
+def test_eight_shards_agree_exactly_and_their_checkpoint_is_that_of_one_device(tmp_path: Path) -> None:
+    words = [sys.executable, "-c", ON_EIGHT, str(tmp_path / "checkpoints")]
+    ran = subprocess.run(words, cwd=ROOT, env=environment(8), capture_output=True, text=True)
     assert ran.returncode == 0, ran.stderr
-    assert "leaves agree at step 50" in ran.stdout
+    run = assembled()
+    expected = _items(run.program.train(run.state, run.inputs.frozen, run.inputs.train, run.inputs.keys, STEPS), run)
+    checkpoints = Checkpoints(epath.Path(tmp_path / "checkpoints"), read_only=True)
+    saved = checkpoints.newest(expected)
+    checkpoints.close()
+    assert saved is not None and saved.step == STEPS
+    assert_close(jax.device_get(saved.items), jax.device_get(expected))
 
 
 def test_batch_that_devices_do_not_divide(

@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from cnnjax.config import FilterRule
@@ -27,7 +27,6 @@ def correlate_by_loops(x: np.ndarray, kernel: np.ndarray) -> np.ndarray:
     return out
 
 
-@settings(deadline=None, max_examples=12, derandomize=True)
 @given(st.lists(st.integers(1, 3), min_size=1, max_size=3), st.integers(1, 3), st.integers(1, 3), st.integers(1, 4))
 def test_combined_kernel_is_the_bank_followed_by_a_1x1_convolution(
     window: list[int], channels: int, features: int, times: int

@@ -21,7 +21,7 @@ def test_each_parameter_has_the_rule_that_matches_its_whole_path() -> None:
     }
 
 
-@settings(deadline=None, max_examples=25, derandomize=True)
+@settings(max_examples=25)
 @given(st.permutations(PATHS), st.integers(1, len(PATHS)))
 def test_order_of_rules_does_not_matter(paths: list[str], trained: int) -> None:
     rules = [FilterRule(path, state="trained" if i < trained else "frozen") for i, path in enumerate(paths)]

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import scipy.signal
 from flax import linen as nn
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from cnnjax.layers.convolution import Conv, ConvTranspose, DepthwiseSeparableConv
@@ -102,7 +102,6 @@ def test_transposed_layer_spreads_each_input_by_the_kernel() -> None:
     assert params["params"]["kernel"].shape == (4, 3, 2)
 
 
-@settings(deadline=None, max_examples=8, derandomize=True)
 @given(
     st.integers(1, 3), st.integers(1, 3), st.integers(1, 2), st.sampled_from(["valid", "same", 1]), st.integers(1, 3)
 )

@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from cnnjax.config import RequestError
@@ -40,7 +40,6 @@ def kernel_of(params: dict[str, dict[str, np.ndarray]], table: Table, feature: i
     dimensions=st.integers(1, 2),
     strides=st.integers(1, 2),
 )
-@settings(deadline=None, max_examples=6, derandomize=True)
 def test_sparse_convolution_and_its_gradient(table: list[tuple[int, ...]], dimensions: int, strides: int) -> None:
     x = RNG.integers(-3, 4, (2, *(5, 4)[:dimensions], 4)).astype(np.float32)
     layer = SparseConv(tuple(table), 3, strides=strides, padding="valid")

@@ -169,7 +169,7 @@ def test_a_step_lowers_the_loss() -> None:
         assert after < before
 
 
-@pytest.mark.parametrize("shape", [(36, 1), (6, 6, 1)])
+@pytest.mark.parametrize("shape", [pytest.param((36, 1), marks=pytest.mark.slow), (6, 6, 1)])
 def test_dynamic_regions_move_in_a_run_and_serve_its_evaluation(shape: Shape, toy: Dataset) -> None:
     def reshaped(split: Split) -> Split:
         return dataclasses.replace(split, images=split.images.reshape(-1, *shape))

@@ -13,7 +13,10 @@ from tests.training_step import losses_around_a_step
 TINY = Layout((2, 1), growth=2, stem_features=4, stem="small")
 
 
-@pytest.mark.parametrize(("name", "expected"), [("densenet_40_12", 1_019_722), ("densenet_bc_100_12", 769_162)])
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [("densenet_40_12", 1_019_722), pytest.param("densenet_bc_100_12", 769_162, marks=pytest.mark.slow)],
+)
 def test_published_sizes_for_cifar(name: str, expected: int) -> None:
     x = jax.ShapeDtypeStruct((1, 32, 32, 3), np.float32)
     params = jax.eval_shape(DENSENETS[name](10).init, jax.random.key(0), x)["params"]

@@ -16,6 +16,7 @@ def test_it_has_5134_parameters() -> None:
     assert sum(found.values()) == 5_134
 
 
+@pytest.mark.slow
 def test_a_step_lowers_the_loss() -> None:
     before, after = losses_around_a_step(gru(3, width=2), (6, 8, 1), classes=3, lr=0.05)
     assert after < before

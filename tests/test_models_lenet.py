@@ -97,8 +97,8 @@ def test_squashing_of_the_original_and_another_detector() -> None:
     ("model", "shape", "lr"),
     [
         (lenet1(3, width=3), (6, 16, 1), 0.05),
-        (lenet5(3, width=3), (6, 16, 1), 0.01),
-        (lenet5(3, form="original"), (6, 28, 1), 1e-4),
+        pytest.param(lenet5(3, width=3), (6, 16, 1), 0.01, marks=pytest.mark.slow),
+        pytest.param(lenet5(3, form="original"), (6, 28, 1), 1e-4, marks=pytest.mark.slow),
     ],
 )
 def test_a_step_lowers_the_loss(model: Network, shape: tuple[int, ...], lr: float) -> None:

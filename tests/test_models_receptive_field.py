@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from cnnjax.models.alexnet import alexnet
@@ -78,7 +78,6 @@ def agrees(interval: Interval, supports: list[np.ndarray], size: int) -> int:
     return clear
 
 
-@settings(deadline=None, max_examples=15, derandomize=True)
 @given(st.lists(LAYERS, min_size=1, max_size=3))
 def test_field_is_the_support_of_the_gradient(layers: list[Layer]) -> None:
     x = jax.ShapeDtypeStruct((1, SIZE, 1), jnp.float32)

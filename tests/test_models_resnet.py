@@ -85,7 +85,8 @@ def test_head_of_a_preactivated_network_begins_with_the_last_activation() -> Non
     np.testing.assert_allclose(logits, expected, rtol=1e-4, atol=1e-5)
 
 
-@pytest.mark.parametrize("form", ["v1.5", pytest.param("preactivation", marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("form", ["v1.5", "preactivation"])
 def test_a_training_step_lowers_the_loss(form: str) -> None:
     model = resnet(TINY, 3, width=2, form=form)
     before, after = losses_around_a_step(model, (6, 16, 16, 1), classes=3)

@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from hypothesis import assume, given, settings
+from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from cnnjax.ops.borders import extend, extend_p
@@ -60,7 +60,6 @@ def test_wrong_borders_are_refused() -> None:
         extend(jnp.ones((1, 2, 2)), ((2, 0),), "reflect")
 
 
-@settings(deadline=None, max_examples=8, derandomize=True)
 @given(cases(), st.sampled_from(["reflect", "circular", "causal"]))
 def test_gradients_reach_what_lies_past_the_border(case: Case, border: str) -> None:
     pads = pads_of(case)

@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from cnnjax.ops.coding import (
@@ -22,7 +22,6 @@ from cnnjax.ops.coding import (
 )
 
 Function = Callable[..., np.ndarray]
-FEW = settings(deadline=None, max_examples=5, derandomize=True)
 EPSILON = 0.05
 
 
@@ -82,7 +81,6 @@ def assert_same(function: Callable[..., jax.Array], reference: Function, *inputs
     np.testing.assert_allclose(found, (ends[0] - ends[1]) / 2e-6, rtol=2e-3, atol=2e-3)
 
 
-@FEW
 @given(st.lists(st.tuples(st.integers(1, 3), st.integers(0, 2)), min_size=1, max_size=3), st.integers(1, 3), st.data())
 def test_contrast_of_every_patch(sizes: list[tuple[int, int]], channels: int, data: st.DataObject) -> None:
     rng = np.random.default_rng(data.draw(st.integers(0, 99)))

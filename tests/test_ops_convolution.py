@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 import scipy.signal
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from cnnjax.ops.convolution import choose_lowering, convolve, correlate, correlate_transposed
@@ -90,7 +90,6 @@ def correlate_by_xla(case: Case, x: jax.Array, kernel: jax.Array) -> jax.Array:
     )
 
 
-@settings(deadline=None, max_examples=12, derandomize=True)
 @given(cases())
 def test_every_lowering_is_the_definition_and_has_the_gradients_of_xla(case: Case) -> None:
     options = {"strides": case.strides, "padding": case.padding, "dilation": case.dilation}
@@ -176,7 +175,6 @@ def test_convolution_is_that_of_signal_processing(mode: str, spatial: tuple[int,
     np.testing.assert_allclose(found[0, ..., 0], scipy.signal.convolve(x, kernel, mode=mode), atol=1e-3)
 
 
-@settings(deadline=None, max_examples=5, derandomize=True)
 @given(cases(), st.integers(2, 3), st.sampled_from([*LOWERINGS, None]))
 def test_groups_are_correlations_side_by_side(case: Case, groups: int, lowering: str | None) -> None:
     own = [case._replace(x=case.x + 1 - group, kernel=case.kernel - group) for group in range(groups)]
@@ -220,7 +218,6 @@ def test_causal_sees_nothing_that_comes_later() -> None:
     np.testing.assert_array_equal(changed[:, :4], found[:, :4])
 
 
-@settings(deadline=None, max_examples=5, derandomize=True)
 @given(cases())
 def test_transposed_is_the_adjoint_on_the_finer_grid(case: Case) -> None:
     pads = pads_of(case)
@@ -260,7 +257,6 @@ def test_groups_must_divide() -> None:
         correlate(jnp.ones((1, 8, 3)), jnp.ones((3, 1, 4)), groups=2)
 
 
-@settings(deadline=None, max_examples=5, derandomize=True)
 @given(cases())
 def test_convolution_is_correlation_with_a_flipped_kernel(case: Case) -> None:
     axes = tuple(range(case.kernel.ndim - 2))
@@ -284,7 +280,6 @@ def test_convolution_is_correlation_with_a_flipped_kernel(case: Case) -> None:
     np.testing.assert_allclose(np.flip(of_kernel, axes), expected_kernel, atol=1e-4)
 
 
-@settings(deadline=None, max_examples=4, derandomize=True)
 @given(cases(), st.integers(1, 2))
 def test_transposed_spreads_every_position_by_the_kernel(case: Case, groups: int) -> None:
     pads = pads_of(case)

@@ -11,7 +11,7 @@ from cnnjax.ops.geometry import output_size, per_dimension, place_windows, resol
 SMALL = st.integers(1, 5)
 
 
-@settings(deadline=None, max_examples=100, derandomize=True)
+@settings(max_examples=100)
 @given(st.integers(1, 30), SMALL, SMALL, st.integers(0, 4), st.integers(0, 4), SMALL)
 def test_output_size_counts_the_windows_that_fit(
     size: int, window: int, stride: int, before: int, after: int, dilation: int
@@ -29,7 +29,7 @@ def test_output_size_of_alexnet() -> None:
     assert output_size(227, 11, 4) == 55
 
 
-@settings(deadline=None, max_examples=50, derandomize=True)
+@settings(max_examples=50)
 @given(st.lists(st.tuples(st.integers(1, 20), SMALL, SMALL, SMALL), min_size=1, max_size=3))
 def test_same_padding_is_that_of_xla(axes: list[tuple[int, int, int, int]]) -> None:
     sizes, window, strides, dilation = map(list, zip(*axes, strict=True))

@@ -4,14 +4,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 
 from cnnjax.ops.convolution import correlate
 from cnnjax.ops.gradients import input_gradient, kernel_gradient
 from tests.test_ops_toeplitz import Case, cases, whole_numbers
 
 
-@settings(deadline=None, max_examples=10, derandomize=True)
 @given(cases())
 def test_both_formulas_are_the_definition_and_autodiff(case: Case) -> None:
     @jax.jit

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 import scipy.signal
-from hypothesis import given, settings
+from hypothesis import given
 
 from cnnjax.ops.local import correlate_unshared, embed_in_dense, unshare
 from tests.test_ops_toeplitz import Case, by_loops, cases, whole_numbers
@@ -25,7 +25,6 @@ def unshared_by_loops(case: Case, kernels: np.ndarray) -> tuple[np.ndarray, np.n
     return output, of_x, of_kernels
 
 
-@settings(deadline=None, max_examples=10, derandomize=True)
 @given(cases())
 def test_each_position_has_a_kernel_of_its_own(case: Case) -> None:
     kernels = whole_numbers(3, *case.output.shape[1:-1], *case.kernel.shape)
@@ -42,7 +41,6 @@ def test_each_position_has_a_kernel_of_its_own(case: Case) -> None:
     np.testing.assert_array_equal(gradients[1], of_kernels)
 
 
-@settings(deadline=None, max_examples=10, derandomize=True)
 @given(cases())
 def test_repeated_or_embedded_kernel_is_the_correlation(case: Case) -> None:
     def local(kernel: jax.Array) -> jax.Array:

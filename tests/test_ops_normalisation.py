@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 import scipy.ndimage
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from cnnjax.ops.normalisation import local_contrast, local_response, standardise_groups
@@ -76,7 +76,6 @@ def assert_same(function: Callable[[jax.Array], jax.Array], reference: Function,
     np.testing.assert_allclose(np.sum(gradient * direction), slope, rtol=1e-2, atol=1e-2 * size)
 
 
-@settings(deadline=None, max_examples=6, derandomize=True)
 @given(SHAPES, st.sampled_from([1, 3, 5, 7]), st.sampled_from([1e-4, 0.5]), st.sampled_from([0.5, 0.75]))
 def test_local_response_is_its_definition(shape: tuple[int, ...], size: int, alpha: float, beta: float) -> None:
     options = {"size": size, "alpha": alpha, "beta": beta, "k": 1.5}
@@ -91,7 +90,6 @@ def test_local_response_has_the_constants_of_alexnet() -> None:
     assert np.abs(expected / x).std() > 0.01  # the channels' sizes matter here
 
 
-@settings(deadline=None, max_examples=6, derandomize=True)
 @given(SHAPES, st.sampled_from([1, 3, 9]), st.sampled_from([None, 0.8]))
 def test_local_contrast_is_its_definition(shape: tuple[int, ...], window: int, deviation: float | None) -> None:
     function = functools.partial(local_contrast, window=window, standard_deviation=deviation, epsilon=0.01)
@@ -106,7 +104,6 @@ def test_local_contrast_forgets_brightness_and_contrast() -> None:
     np.testing.assert_allclose(found[0], contrast_by_filters(x, 9, 2.25, 1e-5), atol=1e-4)
 
 
-@settings(deadline=None, max_examples=6, derandomize=True)
 @given(SHAPES, st.sampled_from([1, 2, 6]))
 def test_groups_are_standardised_as_defined(shape: tuple[int, ...], groups: int) -> None:
     groups = math.gcd(groups, shape[-1])

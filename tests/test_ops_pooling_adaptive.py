@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from cnnjax.ops.pooling import (
@@ -22,7 +22,6 @@ from cnnjax.ops.pooling import (
 SIZES = st.lists(st.tuples(st.integers(1, 6), st.integers(1, 4)), min_size=1, max_size=3)
 
 
-@settings(deadline=None, max_examples=10, derandomize=True)
 @given(SIZES, st.integers(0, 99))
 def test_each_region_is_summarised_and_shares_its_gradient(sizes: list[tuple[int, int]], seed: int) -> None:
     spatial, regions = zip(*sizes, strict=True)

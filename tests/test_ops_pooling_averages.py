@@ -6,14 +6,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from cnnjax.ops.pooling import average_pool, l2_pool, lp_norm_pool, lp_pool
 from tests.pooling_cases import Case, cases, drawn_cotangent, positions, pulled_back
 
 
-@settings(deadline=None, max_examples=10, derandomize=True)
 @given(cases(low=-1, high=3), st.sampled_from([1, 2, 2.5, 4]))
 def test_each_position_averages_what_it_sees(case: Case, order: float) -> None:
     cotangent = drawn_cotangent(case)

@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from scipy import ndimage
 
@@ -25,7 +25,6 @@ def blurred(x: np.ndarray, size: int, stride: int, mode: str) -> np.ndarray:
     return x[(slice(None), *[slice(None, None, stride)] * (x.ndim - 2))]
 
 
-@settings(deadline=None, max_examples=10, derandomize=True)
 @given(
     st.integers(1, 3),
     st.integers(1, 5),
@@ -109,7 +108,6 @@ def blurred_maxima(dense: np.ndarray, blur: int, strides: tuple[int, ...]) -> np
     return dense
 
 
-@settings(deadline=None, max_examples=10, derandomize=True)
 @given(cases(), st.integers(1, 5))
 def test_max_blur_and_its_gradient_are_those_of_loops(case: Case, blur: int) -> None:
     every = case._replace(strides=(1,) * len(case.window))

@@ -6,13 +6,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 
 from cnnjax.ops.pooling import max_pool
 from tests.pooling_cases import Case, cases, drawn_cotangent, positions, pulled_back
 
 
-@settings(deadline=None, max_examples=15, derandomize=True)
 @given(cases())
 def test_each_position_holds_the_greatest_it_sees_and_shares_its_gradient(case: Case) -> None:
     cotangent = drawn_cotangent(case)

@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from sklearn.cluster import KMeans
 
@@ -20,7 +20,6 @@ from cnnjax.ops.pooling import (
 SPATIAL = st.lists(st.integers(1, 4), min_size=1, max_size=3)
 
 
-@settings(deadline=None, max_examples=6, derandomize=True)
 @given(SPATIAL, st.integers(1, 5), st.integers(0, 99))
 def test_each_region_holds_what_is_nearest_to_its_centre(spatial: list[int], count: int, seed: int) -> None:
     rng = np.random.default_rng(seed)
@@ -64,7 +63,6 @@ def test_each_image_has_regions_of_its_own_and_a_shuffle_of_positions_changes_no
     np.testing.assert_array_equal(dynamic_region_pool(x[:, ::-1], centres).squeeze(-1), [[0, 5], [0, 5]])
 
 
-@settings(deadline=None, max_examples=6, derandomize=True)
 @given(SPATIAL, st.integers(1, 3))
 def test_weighted_regions_sum_over_positions(spatial: list[int], count: int) -> None:
     rng = np.random.default_rng(count)

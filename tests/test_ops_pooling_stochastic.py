@@ -6,13 +6,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 
 from cnnjax.ops.pooling import expected_stochastic_pool, stochastic_pool
 from tests.pooling_cases import Case, cases, drawn_cotangent, positions, pulled_back
 
 
-@settings(deadline=None, max_examples=6, derandomize=True)
 @given(cases(low=0, high=4))
 def test_expectation_and_its_gradient(case: Case) -> None:
     cotangent = drawn_cotangent(case)
@@ -31,7 +30,6 @@ def test_expectation_and_its_gradient(case: Case) -> None:
     np.testing.assert_allclose(gradient, expected, rtol=1e-4, atol=1e-5)
 
 
-@settings(deadline=None, max_examples=6, derandomize=True)
 @given(cases(low=-2, high=4))
 def test_what_is_drawn_is_seen_and_positive_and_takes_the_gradient(case: Case) -> None:
     keys = jax.random.split(jax.random.key(1), len(case.x))

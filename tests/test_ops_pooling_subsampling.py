@@ -3,13 +3,12 @@
 import functools
 
 import numpy as np
-from hypothesis import given, settings
+from hypothesis import given
 
 from cnnjax.ops.pooling import subsample
 from tests.pooling_cases import Case, cases, drawn_cotangent, positions, pulled_back
 
 
-@settings(deadline=None, max_examples=12, derandomize=True)
 @given(cases(low=-50, high=50))
 def test_each_position_is_the_element_nearest_the_centre(case: Case) -> None:
     cotangent = drawn_cotangent(case)

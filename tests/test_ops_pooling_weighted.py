@@ -7,7 +7,7 @@ import math
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 
 from cnnjax.ops.pooling import distance_pool, gaussian_pool
 from tests.pooling_cases import Case, cases, drawn_cotangent, positions, pulled_back
@@ -21,7 +21,6 @@ def centred(window: tuple[int, ...]) -> list[tuple[float, ...]]:
     ]
 
 
-@settings(deadline=None, max_examples=8, derandomize=True)
 @given(cases(low=-5, high=6))
 def test_each_position_averages_what_it_sees_by_its_weights(case: Case) -> None:
     places = centred(case.window)

@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 
 from cnnjax.ops.pooling import (
     average_pool,
@@ -43,7 +43,6 @@ POOLS: dict[str, Callable[..., jax.Array]] = {
 }
 
 
-@settings(deadline=None, max_examples=12, derandomize=True)
 @given(cases())
 def test_padded_views_and_covered_weight_are_those_of_each_position(case: Case) -> None:
     windows = pooling_windows(case.x, case.window, case.strides, case.padding, exact=False)

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 import scipy.linalg
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from cnnjax.ops.toeplitz import toeplitz_matrix
@@ -90,7 +90,6 @@ def cases(draw: st.DrawFn) -> Case:
     return by_loops(x, kernel, strides, padding, dilation)
 
 
-@settings(deadline=None, max_examples=10, derandomize=True)
 @given(cases())
 def test_the_product_and_its_gradients_are_those_of_the_correlation(case: Case) -> None:
     @jax.jit

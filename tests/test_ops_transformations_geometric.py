@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from scipy import ndimage
 
@@ -32,7 +32,6 @@ def affine(x: np.ndarray, matrix: np.ndarray) -> np.ndarray:
     return out
 
 
-@settings(deadline=None, max_examples=8, derandomize=True)
 @given(st.sampled_from([(6, 6), (5, 8)]), st.floats(-1, 1, width=32))
 def test_turned_sized_and_slanted_as_by_scipy(size: tuple[int, int], m: float) -> None:
     x = pixels(*size)
@@ -47,7 +46,6 @@ def test_turned_sized_and_slanted_as_by_scipy(size: tuple[int, int], m: float) -
         np.testing.assert_allclose(function(x, magnitude), affine(x, np.array(matrix)), atol=0.02)
 
 
-@settings(deadline=None, max_examples=8, derandomize=True)
 @given(
     st.sampled_from([("circular", "grid-wrap"), ("zeros", "grid-constant"), ("edge", "nearest")]),
     st.floats(-9, 9, width=32),

@@ -3,7 +3,7 @@
 import jax
 import numpy as np
 import pytest
-from hypothesis import example, given, settings
+from hypothesis import example, given
 from hypothesis import strategies as st
 from scipy import ndimage
 
@@ -15,7 +15,6 @@ def pixels(dimensions: int, seed: int = 0) -> np.ndarray:
     return np.random.default_rng(seed).integers(0, 256, shape).astype(np.float32)
 
 
-@settings(deadline=None, max_examples=6, derandomize=True)
 @given(
     st.integers(1, 3),
     st.sampled_from([("circular", "grid-wrap"), ("zeros", "grid-constant"), ("edge", "nearest")]),

@@ -2,7 +2,7 @@
 
 import jax
 import numpy as np
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from scipy import ndimage
 
@@ -12,7 +12,6 @@ SIGNALS = np.random.default_rng(0).normal(size=(2, 9, 2)).astype(np.float32)
 delay, lengthen = jax.jit(shift), jax.jit(stretch)
 
 
-@settings(deadline=None, max_examples=10, derandomize=True)
 @given(st.floats(-20, 20, width=32), st.floats(-1.5, 1.5, width=32))
 def test_moved_and_stretched_as_by_scipy(samples: float, octaves: float) -> None:
     moved = ndimage.shift(SIGNALS, (0, samples, 0), order=1, mode="grid-wrap")

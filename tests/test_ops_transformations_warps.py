@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from scipy import ndimage
 
@@ -21,7 +21,6 @@ def whole(shape: tuple[int, ...], seed: int) -> np.ndarray:
 look = jax.jit(resample, static_argnames=("border", "interpolation"))
 
 
-@settings(deadline=None, max_examples=12, derandomize=True)
 @given(st.integers(1, 3), st.integers(0, 99))
 def test_linear_values_are_those_of_scipy(dimensions: int, seed: int) -> None:
     border = list(MODES)[dimensions % 3]

@@ -275,6 +275,7 @@ runpy.run_path("launch.py", run_name="__main__")
 """
 
 
+@pytest.mark.slow
 def test_full_disk_in_a_checkpoint_is_one_line(tmp_path: Path, digits: Dataset) -> None:
     words = command(tmp_path / "study", "--arms=learned", "--config.model.name=logistic", "--config.train.epochs=1")
     words[1:1] = ["-c", FULL]

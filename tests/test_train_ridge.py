@@ -5,7 +5,7 @@ from collections.abc import Callable
 import jax
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from sklearn.datasets import load_digits
 from sklearn.linear_model import Ridge
@@ -51,7 +51,6 @@ def test_equals_scikit_learn(width: int, chunk: int) -> None:
     np.testing.assert_allclose(path.strengths, STRENGTHS)
 
 
-@settings(deadline=None, max_examples=3, derandomize=True)
 @given(st.integers(2, 12), st.integers(1, 12), st.integers(2, 3), st.integers(1, 13), st.integers(0, 99))
 def test_equals_scikit_learn_at_any_shape(examples: int, width: int, outputs: int, chunk: int, seed: int) -> None:
     features, targets = draw(examples, width, outputs, seed)
