@@ -1,7 +1,8 @@
 """Runs an experiment as a study.
 
     python launch.py --config=experiments/random_filters.py --workdir=runs/random_filters
-        [--config.SECTION.FIELD=VALUE ...] [--arms=A,B] [--seeds=N] [--top=K] [--mode=run|describe|report]
+        [--config.SECTION.FIELD=VALUE ...] [--arms=A,B] [--seeds=N] [--top=K]
+        [--mode=run|describe|measure|report]
 
 Exit status: 0 all well; 1 a run failed or diverged, or the disk is full; 2 the request was wrong; 130 or 143 stopped by
 Ctrl-C or SIGTERM, with everything saved.
@@ -30,7 +31,17 @@ def main(arguments: list[str]) -> int:
     if given.help:
         print(__doc__, given.get_help(), sep="\n")
         return 0
-    request = Request(given.mode, given.config, given.workdir, changes, given.arms, given.seeds, given.top)
+    request = Request(
+        mode=given.mode,
+        config=given.config,
+        workdir=given.workdir,
+        changes=changes,
+        arms=given.arms,
+        seeds=given.seeds,
+        top=given.top,
+        shape=given.shape,
+        classes=given.classes,
+    )
     return run_interruptibly(lambda interruption: execute(request, interruption))
 
 

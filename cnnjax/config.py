@@ -96,7 +96,8 @@ class ModelConfig:
       width: feature maps of the first layer (of a densenet: of each, its growth rate); all others in proportion.
       depth: stages, of a `convnet` or `jarrett`.
       kernel_size: of the filters, where all have one size.
-      pool, pool_size: the kind of down-sampling, and the size of its windows or number of its regions.
+      pool, pool_size, pool_stride: the kind of down-sampling, the size of its windows or number of its regions, and the
+        stride of the windows.
       norm, act, padding, init, connectivity: the parts; see `cnnjax.layers.parts.Parts`.
       stem: `imagenet` for large images, `small` for those of CIFAR or MNIST.
       form: which published form of the network.
@@ -111,6 +112,7 @@ class ModelConfig:
     kernel_size: Annotated[int, Field(gt=0)] | None = None
     pool: str | None = None
     pool_size: Annotated[int, Field(gt=0)] | None = None
+    pool_stride: Annotated[int, Field(gt=0)] | None = None
     norm: str | None = None
     act: str | None = None
     padding: str | None = None
@@ -246,7 +248,8 @@ class MeasureConfig:
       names: keys of `cnnjax.analysis.measures.MEASURES`.
       transformations: keys of `cnnjax.ops.transformations.TRANSFORMATIONS`, for the measures that go over magnitudes.
       magnitudes: how many of each, evenly spaced over its range; with an odd number 0 is among them.
-      epsilons: the sizes of the attacks, as shares of the pixels' range.
+      epsilons: the sizes of attacks in L-inf, as shares of the pixels' range.
+      epsilons_l2: those of attacks in L2: lengths, in the same unit.
       split: whose images are looked at.
       images: how many of them at most, the first ones.
       batch_size: images at a time.
@@ -258,6 +261,9 @@ class MeasureConfig:
     epsilons: Annotated[
         tuple[Annotated[float, Field(ge=0, le=1)], ...], BeforeValidator(_parse_list), Field(min_length=1)
     ] = (0.0, 0.02, 0.05, 0.1, 0.2, 0.3)
+    epsilons_l2: Annotated[
+        tuple[Annotated[float, Field(ge=0)], ...], BeforeValidator(_parse_list), Field(min_length=1)
+    ] = (0.0, 0.5, 1.0, 2.0)
     split: Literal["validation", "test"] = "test"
     images: Annotated[int, Field(gt=0)] = 1000
     batch_size: Annotated[int, Field(gt=0)] = 250

@@ -19,7 +19,8 @@ from typing import Any
 
 from cnnjax.config import Config, DataConfig, OptimConfig, StudyConfig, TrainConfig
 
-WINDOWS, WIDTHS, DEPTHS, POOLS, SIZES = (3, 7), (4, 16), (1, 2), ("max", "average"), (2, 3)
+WINDOWS, WIDTHS, DEPTHS, POOLS = (3, 7), (4, 16), (1, 2), ("max", "average")
+SIZES_AND_STRIDES = ((2, 2), (3, 2), (3, 3))
 RANDOM = {"filters": "stage.*=gaussian,frozen;head/.*=init,trained", "head.name": "ridge"}
 
 
@@ -36,14 +37,17 @@ def get_config() -> Config:
 def architectures() -> dict[str, dict[str, Any]]:
     """Filter size, filters, depth, and the pooling's kind, size and stride."""
     return {
-        f"k{window} w{width} d{depth} {pool}{size}": {
+        f"k{window} w{width} d{depth} {pool}{size} s{stride}": {
             "model.kernel_size": window,
             "model.width": width,
             "model.depth": depth,
             "model.pool": pool,
             "model.pool_size": size,
+            "model.pool_stride": stride,
         }
-        for window, width, depth, pool, size in itertools.product(WINDOWS, WIDTHS, DEPTHS, POOLS, SIZES)
+        for window, width, depth, pool, (size, stride) in itertools.product(
+            WINDOWS, WIDTHS, DEPTHS, POOLS, SIZES_AND_STRIDES
+        )
     }
 
 

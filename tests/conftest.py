@@ -1,6 +1,7 @@
 """What the tests share: data sets in a folder of the session, and one small study that has finished."""
 
 import dataclasses
+import gc
 import io
 import os
 import shutil
@@ -38,9 +39,12 @@ from cnnjax.train.interruption import Interruption
 # Tests compile much and compute little: machine code that is made sooner and runs slower takes them two thirds of the
 # time. The processes that they start run what users run.
 jax.config.update("jax_disable_most_optimizations", True)
+# What is imported stays, and what tracing makes dies by itself: the collector looked at all of it again and again.
+gc.freeze()
+gc.set_threshold(100_000, 50, 1000)
 
 # Each drawn shape is compiled anew: a few in the fast suite, more where the slow tests are asked for too.
-settings.register_profile("fast", max_examples=4, deadline=None, derandomize=True)
+settings.register_profile("fast", max_examples=3, deadline=None, derandomize=True)
 settings.register_profile("thorough", max_examples=20, deadline=None, derandomize=True)
 
 # They last longest; started last, they would keep one worker busy while the other has nothing left.

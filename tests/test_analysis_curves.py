@@ -60,7 +60,7 @@ def test_curves_are_those_of_a_loop() -> None:
 @pytest.mark.parametrize("images", [SIGNALS, IMAGES], ids=["1-D", "2-D"])
 def test_a_pooled_circular_network_is_of_one_mind(images: np.ndarray) -> None:
     (finding,) = shift_consistency(pooled(images), images, 3, jax.random.key(0), pairs=4, batch_size=4)
-    assert finding.metric == "shift/consistency"
+    assert finding.metric == "random_shift/consistency"
     assert (finding.value, finding.magnitude) == (1, 3)
 
 

@@ -14,7 +14,7 @@ from cnnjax.config import MeasureConfig
 # By name: the metrics (a part of each) that the measure must give; none for pictures.
 METRICS = {
     "accuracy": {"translation/accuracy", "translation/agreement"},
-    "consistency": {"shift/consistency"},
+    "consistency": {"random_shift/consistency"},
     "equivariance": {"translation/equivariance_error", "translation/invariance_error"},
     "normalised_variance": {"translation/normalised_variance"},
     "goodfellow": {"translation/goodfellow_top", "translation/goodfellow_whole"},
@@ -33,6 +33,7 @@ METRICS = {
     "sizes": {"size/accuracy"},
     "fooling": {"fooling by gradient", "fooling by evolution"},
 }
+QUICK = ("consistency", "equivariance", "cka", "gradients", "receptive_field", "activity", "confusion", "transfer")
 
 
 @pytest.fixture(scope="module")
@@ -53,7 +54,7 @@ def test_every_measure_has_its_metrics_here() -> None:
     assert set(METRICS) | set(PICTURES) == set(MEASURES)
 
 
-@pytest.mark.parametrize("name", [n if n in METRICS else pytest.param(n, marks=pytest.mark.slow) for n in MEASURES])
+@pytest.mark.parametrize("name", [n if n in QUICK else pytest.param(n, marks=pytest.mark.slow) for n in MEASURES])
 def test_measure(name: str, occasion: Occasion) -> None:
     measured = MEASURES[name](occasion)
     assert {finding.metric for finding in measured.findings} == METRICS.get(name, set())

@@ -54,6 +54,7 @@ def test_invariances(form: bool) -> None:
     assert linear_cka(-7 * x @ rotation + 2, y, form) == pytest.approx(found, abs=1e-4)
 
 
+@pytest.mark.slow
 def test_independent_representations_with_many_features() -> None:
     rng = np.random.default_rng(1)
     x, y = rng.normal(size=(40, 300)), rng.normal(size=(40, 300))

@@ -21,6 +21,7 @@ IMAGE = jax.ShapeDtypeStruct((1, 224, 224, 3), np.float32)
 SMALL = {"width": 8, "stem": "small"}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("form", "alone", "with_auxiliary", "billions"),
     [("torchvision", 6_624_904, 13_004_888, 1.498), ("paper", 6_998_552, 13_378_280, 1.583)],
@@ -54,6 +55,7 @@ def test_grids_are_rounded_up(size: int, grid: int) -> None:
     assert features.shape == (1, grid, grid, 1024)
 
 
+@pytest.mark.slow
 def test_torchvision_form_has_tensorflows_epsilon_and_the_paper_no_norm() -> None:
     stem = googlenet(10).stages[0].module
     assert [layer.module.norm.epsilon for layer in stem.layers if layer.name != "pool3"] == [1e-3] * 3
@@ -127,6 +129,7 @@ def test_a_training_step_with_auxiliary_heads_lowers_the_loss(whole: bool) -> No
     assert after < before
 
 
+@pytest.mark.slow
 def test_one_dimension() -> None:
     model = googlenet(3, form="paper", width=8)
     x = np.zeros((1, 64, 1), np.float32)

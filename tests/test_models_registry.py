@@ -120,17 +120,9 @@ def test_every_network_has_a_pinned_number_of_parameters() -> None:
 
 
 DEEP = (
-    *("plain50", "plain101", "plain152", "plain200", "plain110"),
-    *(
-        "resnet110",
-        "resnet101",
-        "resnet152",
-        "resnet200",
-        "densenet161",
-        "densenet169",
-        "densenet201",
-        "densenet_bc_100_12",
-    ),
+    *("plain50", "plain56", "plain101", "plain110", "plain152", "plain200"),
+    *("resnet56", "resnet101", "resnet110", "resnet152", "resnet200"),
+    *("densenet121", "densenet161", "densenet169", "densenet201", "densenet_bc_100_12"),
 )
 
 

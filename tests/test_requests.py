@@ -50,6 +50,10 @@ WRONG = {
         ["--config.study.baseline=frzen"],
         "config.study.baseline: unknown arm 'frzen'; did you mean 'frozen'?",
     ),
+    "shape": (
+        ["--mode=describe", "--shape=224,x"],
+        "--shape: give the sizes and the channels of an image, as 224,224,3; not 224,x",
+    ),
     "plan": (
         ["--config.filters=head=init,trained", "--arms=learned"],
         "config.filters: 'head' matches none of",
@@ -120,6 +124,17 @@ def test_describe_prints_the_table(tmp_path: Path, capsys: pytest.CaptureFixture
     said = capsys.readouterr().out
     assert "stage1" in said and "receptive field" in said and "total" in said
     assert not (tmp_path / "study").exists()
+
+
+def test_describe_takes_images_of_any_shape(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("cnnjax.study.command.load_dataset", lambda config: pytest.fail("no data set is needed"))
+    network = [f"--config.model.{field}" for field in ("name=resnet18", "width=64", "kernel_size=none", "norm=batch")]
+    given = ["--mode=describe", "--arms=learned", "--shape=224,224,3", "--config.model.dropout=none"]
+    assert ask(tmp_path / "study", *given, *network) == OK
+    said = capsys.readouterr().out
+    assert "resnet18 on images (224, 224, 3)" in said and "11,689,512" in said
 
 
 @pytest.mark.slow

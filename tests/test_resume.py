@@ -87,7 +87,6 @@ def test_stopped_and_killed_again_and_again_it_ends_as_if_untouched(
     tmp_path: Path, undisturbed: dict[str, Any]
 ) -> None:
     workdir = tmp_path / "study"
-    interrupt(workdir, in_compilation, signal.SIGTERM)
     interrupt(workdir, in_compilation, signal.SIGKILL)
     assert newest_step(workdir / FOLDER) <= 0
     interrupt(workdir, in_a_chunk, signal.SIGINT)
@@ -107,6 +106,11 @@ def interrupt(workdir: Path, instant: Instant, number: signal.Signals) -> None:
         assert process.returncode == -signal.SIGKILL
     else:
         assert_leaves_at_once(process, number)
+
+
+@pytest.mark.slow
+def test_signal_in_compilation_leaves_at_once(tmp_path: Path) -> None:
+    interrupt(tmp_path / "study", in_compilation, signal.SIGTERM)
 
 
 @pytest.mark.slow

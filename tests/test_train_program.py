@@ -49,7 +49,7 @@ def differ(left: Any, right: Any) -> bool:
 
 FULL = Config(
     model=ModelConfig(name="convnet", width=2, depth=2, kernel_size=3, pool="none", norm="batch", dropout=0.3),
-    data=DataConfig(augment=("shift", "rotation"), max_shift=1),
+    data=DataConfig(augment=("shift", "noise"), max_shift=1),
     filters=(FilterRule("(stage1|head)/.*"), FilterRule("stage2/.*", "gaussian", "frozen")),
     optim=OptimConfig(name="sgd", lr=0.1, momentum=0.9, weight_decay=0.1),
     train=TrainConfig(epochs=13 / 6, batch_size=8, eval_batch_size=8),

@@ -91,6 +91,7 @@ def test_rare_features_are_known_as_well_as_common_ones() -> None:
     np.testing.assert_allclose(predictions(path, features), predictions(expected, features), atol=3e-5)
 
 
+@pytest.mark.slow
 def test_polynomials_that_float32_cannot_tell_apart_stay_finite() -> None:
     features = np.vander(np.linspace(0, 1, 50), 14).astype(np.float32)
     targets = np.sin(6 * np.linspace(0, 1, 50))[:, None]

@@ -179,6 +179,9 @@ def sweep(
     if key is None:
         raise ValueError("pgd starts at random and needs a key, as made by `jax.random.key`")
     for epsilon, radius in zip(epsilons, radii, strict=True):
+        if radius == 0:
+            yield originals
+            continue
         share = 2.5 * epsilon / attack.steps if attack.step_size is None else attack.step_size
         step = np.float32(min(share, originals[0].size) * (subject.high - subject.low))
         walked = _walk(subject, originals, classes, places, key, radius, step, uphill, attack.steps, norm=attack.norm)

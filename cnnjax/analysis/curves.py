@@ -69,9 +69,9 @@ def shift_consistency(
     """The chance that two random shifts of an image get the same top-1 class (Zhang 2019, "Making convolutional
     networks shift-invariant again", section 4.2).
 
-    Metric `shift/consistency`: the mean over images and pairs of [argmax f(S_a x) = argmax f(S_b x)], in [0, 1], with
-    an interval over images. S_a and S_b shift circularly by whole pixels, uniform in -largest_shift ... largest_shift,
-    drawn for each image, pair and spatial axis independently.
+    Metric `random_shift/consistency`: the mean over images and pairs of [argmax f(S_a x) = argmax f(S_b x)], in [0, 1],
+    with an interval over images. S_a and S_b shift circularly by whole pixels, uniform in -largest_shift ...
+    largest_shift, drawn for each image, pair and spatial axis independently.
 
     Args:
       subject: the network.
@@ -96,7 +96,9 @@ def shift_consistency(
 
     moment = moments(measure, (images, numbered(images)), batch_size)
     low, high = moment.interval()
-    return [Finding("shift/consistency", float(moment.mean), None, float(largest_shift), float(low), float(high))]
+    return [
+        Finding("random_shift/consistency", float(moment.mean), None, float(largest_shift), float(low), float(high))
+    ]
 
 
 @functools.partial(jax.jit, static_argnames="name")

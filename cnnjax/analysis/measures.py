@@ -107,7 +107,7 @@ def _robustness(occasion: Occasion) -> Measured:
     attack = functools.partial(robustness_curve, subject, images, labels, batch_size=settings.batch_size)
     findings = []
     for method, norm in _ATTACKS:
-        findings += attack(method, norm, settings.epsilons, occasion.key)
+        findings += attack(method, norm, settings.epsilons_l2 if norm == "l2" else settings.epsilons, occasion.key)
     logits = jax.eval_shape(subject.model.apply, subject.variables, jax.ShapeDtypeStruct(images[:1].shape, np.float32))
     targets = other_classes(labels, logits.shape[-1], occasion.key)
     return Measured(findings + attack("pgd", "linf", settings.epsilons, occasion.key, targets=targets))

@@ -17,6 +17,7 @@ def convnet(
     kernel_size: int = 5,
     pool: str = "max",
     pool_size: int = 2,
+    pool_stride: int | None = None,
     norm: str = "none",
     act: str = "relu",
     padding: str = "same",
@@ -39,8 +40,9 @@ def convnet(
         pooling: `pyramid`, `dynamic` or `learned` regions, `adaptive_average` or `adaptive_max` to so many positions,
         `global_average` or `global_max`. The head then sees as many features whatever the input's size, but for
         `learned`, which has a weight for each position.
-      pool_size: of the windows, which do not overlap; and of the regions, see `region_pool` there: along each dimension
-        as many positions, quadrants or levels, and as many dynamic regions as its square.
+      pool_size: of the windows; and of the regions, see `region_pool` there: along each dimension as many positions,
+        quadrants or levels, and as many dynamic regions as its square.
+      pool_stride: of the windows; None for their size, so that they do not overlap.
       norm, act, padding, init, connectivity: as in `cnnjax.layers.parts.Parts`.
       dropout: the rate before the head.
       axis_name: the axis of `jax.pmap` that statistics are shared over; None for one device.
@@ -50,7 +52,7 @@ def convnet(
     """
     choose({**POOLS, **REGION_POOLS}, pool, "pool")
     parts = Parts(act, norm, "max" if pool in REGION_POOLS else pool, padding, init, connectivity, axis_name)
-    blocks = [parts.block(width * 2**i, kernel_size, pool=parts.pooling(pool_size)) for i in range(depth)]
+    blocks = [parts.block(width * 2**i, kernel_size, pool=parts.pooling(pool_size, pool_stride)) for i in range(depth)]
     if pool in REGION_POOLS:
         blocks[-1] = blocks[-1].clone(pool=region_pool(pool, pool_size, axis_name), pool_first=False)
     stages = [Stage(f"stage{i}", block) for i, block in enumerate(blocks, start=1)]

@@ -10,7 +10,7 @@ from rich.table import Table
 
 from cnnjax.analysis.measures import MEASURES
 from cnnjax.config import Config, DataConfig, RequestError, choose, override
-from cnnjax.data.dataset import Dataset, load_dataset
+from cnnjax.data.dataset import Dataset, DataSummary, load_dataset
 from cnnjax.models.description import describe
 from cnnjax.study.experiment import Experiment, read_experiment
 from cnnjax.study.files import is_disk_full
@@ -39,6 +39,8 @@ class Request:
       arms: the names given; None for all.
       seeds: the number given; None for the config's.
       top: of a screening, how many architectures are trained in full; None for all.
+      shape: of the images that a network is described for, in words; None for the data set's.
+      classes: with a shape, how many the network tells apart.
     """
 
     mode: str
@@ -47,7 +49,9 @@ class Request:
     changes: Mapping[str, str]
     arms: list[str] | None
     seeds: int | None
-    top: int | None = None
+    top: int | None
+    shape: list[str] | None
+    classes: int
 
 
 def execute(request: Request, interruption: Interruption) -> int:
@@ -198,15 +202,15 @@ def _with_measures(study: Study, changes: Mapping[str, str]) -> Study:
 def _describe(request: Request, console: Console, interruption: Interruption) -> int:
     """One table for each different network among the arms."""
     with interruption.nothing_to_save():
-        datasets: dict[DataConfig, Dataset] = {}
+        summaries: dict[DataConfig, DataSummary] = {}
         described: list[Config] = []
         for arm, config in _experiment(request).arms.items():
             if any(other.model == config.model and other.data == config.data for other in described):
                 continue
             described.append(config)
-            if config.data not in datasets:
-                datasets[config.data] = load_dataset(config.data)
-            summary = datasets[config.data].summary
+            if config.data not in summaries:
+                summaries[config.data] = _summary_of(request, config.data)
+            summary = summaries[config.data]
             frame = describe(build_model(config.model, summary), summary.shape)
             table = Table(title=f"{arm}: {config.model.name} on {summary.name} {summary.shape}")
             for column in frame.columns:
@@ -215,6 +219,20 @@ def _describe(request: Request, console: Console, interruption: Interruption) ->
                 table.add_row(*(_cell(value) for value in row))
             console.print(table)
     return OK
+
+
+def _summary_of(request: Request, data: DataConfig) -> DataSummary:
+    """Of the data set; or of images of the shape that is asked for, of which nothing else is known."""
+    if request.shape is None:
+        return load_dataset(data).summary
+    try:
+        shape = tuple(map(int, request.shape))
+        if len(shape) < 2 or min(shape) < 1:
+            raise ValueError
+    except ValueError:
+        given = ",".join(request.shape)
+        raise RequestError(f"--shape: give the sizes and the channels of an image, as 224,224,3; not {given}") from None
+    return DataSummary("images", shape, request.classes, (0.0,) * shape[-1], (1.0,) * shape[-1], 0.0, 255.0, {})
 
 
 def _cell(value: object) -> str:

@@ -23,8 +23,12 @@ def define() -> flags.FlagValues:
     flags.DEFINE_integer("seeds", None, seeds, lower_bound=1, flag_values=values)
     top = "Of a screening: train in full only so many architectures, those best by their random filters."
     flags.DEFINE_integer("top", None, top, lower_bound=1, flag_values=values)
-    mode = "Train what is not finished and report; or print the networks' tables; or make the report anew."
+    mode = "Train what is not finished and report; or print the networks' tables; or measure; or make the report anew."
     flags.DEFINE_enum("mode", "run", list(MODES), mode, flag_values=values)
+    shape = "With --mode=describe: of the images, as 224,224,3; the data set's when not given."
+    flags.DEFINE_list("shape", None, shape, flag_values=values)
+    classes = "With --shape: how many the network tells apart."
+    flags.DEFINE_integer("classes", 1000, classes, lower_bound=1, flag_values=values)
     flags.DEFINE_bool("help", False, "Prints this.", flag_values=values)
     return values
 

@@ -63,6 +63,12 @@ MEANINGS: dict[str, tuple[str, str]] = {
 }
 """By a metric's last part: what its axis is called, and what it says."""
 
+OTHER_MAGNITUDES = {
+    "size": "sides of the image, relative to those of training",
+    "random_shift": "largest shift (pixels)",
+}
+"""By a metric's first part: its magnitude, where it is neither of a transformation nor of an attack."""
+
 
 def draw_measures(results: pd.DataFrame) -> list[Picture]:
     """A figure for each metric that has a stage or a magnitude.
@@ -192,9 +198,9 @@ def _magnitude_label(metric: str) -> str:
     name = metric.split("/")[0]
     if name in TRANSFORMATIONS:
         return f"{name.replace('_', ' ')} ({TRANSFORMATIONS[name].unit})"
-    if name == "size":
-        return "sides of the image, relative to those of training"
-    return "size of the attack (share of the pixels' range)"
+    if name.endswith(("_l2", "_l2_targeted")):
+        return "length of the change (in the pixels' range)"
+    return OTHER_MAGNITUDES.get(name, "size of the change (share of the pixels' range)")
 
 
 def _picture(metric: str, figure: Figure) -> Picture:

@@ -1,0 +1,67 @@
+"""Figures of images: each array in a row of its own, on its own scale."""
+
+import numpy as np
+import pytest
+from matplotlib.figure import Figure
+
+from cnnjax.analysis.pictures import PICTURES
+from cnnjax.study.image_figures import WORDS, confusion, draw_images
+
+RNG = np.random.default_rng(0)
+
+
+def images_of(figure: Figure) -> list[np.ndarray]:
+    return [np.asarray(image.get_array()) for axes in figure.axes for image in axes.images]
+
+
+def test_every_picture_has_its_words() -> None:
+    assert set(WORDS) == set(PICTURES)
+
+
+@pytest.mark.parametrize("shape", [(5, 4), (5, 4, 1), (5, 4, 3)])
+def test_images_of_each_row_are_on_their_own_scale(shape: tuple[int, ...]) -> None:
+    arrays = {"saliency/image": RNG.normal(size=(3, *shape)), "saliency/saliency": 100 * RNG.normal(size=(3, *shape))}
+    (picture,) = draw_images("learned", arrays)
+    assert picture.title == "Saliency: learned" and picture.name == "saliency_learned"
+    shown = images_of(picture.figure)
+    assert len(shown) == 6
+    for found, image in zip(shown, [*arrays["saliency/image"], *arrays["saliency/saliency"]], strict=True):
+        expected = (image - image.min()) / np.ptp(image)
+        np.testing.assert_allclose(found, expected[..., 0] if shape[-1] == 1 else expected, atol=1e-6)
+    labels = [axes.get_ylabel() for axes in picture.figure.axes]
+    assert [label for label in labels if label] == ["image", "saliency"]
+
+
+@pytest.mark.parametrize("shape", [(9,), (9, 1)])
+def test_signals_are_curves(shape: tuple[int, ...]) -> None:
+    signals = RNG.normal(size=(2, *shape))
+    (picture,) = draw_images("a", {"saliency/image": signals})
+    curves = [line.get_ydata() for axes in picture.figure.axes for line in axes.lines]
+    np.testing.assert_allclose(curves, signals.reshape(2, 9), rtol=1e-6)
+
+
+def test_an_even_image_and_an_arm_with_odd_characters_are_drawn() -> None:
+    (picture,) = draw_images("a$<b>/c", {"occlusion/image": np.full((1, 4, 4, 1), 7.0)})
+    np.testing.assert_array_equal(images_of(picture.figure)[0], 0)
+
+
+def test_of_the_strongest_patches_the_first_is_shown() -> None:
+    patches = RNG.normal(size=(3, 5, 4, 4, 1))
+    (picture,) = draw_images("a", {"strongest/stage1": patches})
+    shown = images_of(picture.figure)
+    assert len(shown) == 3
+    first = patches[2, 0, ..., 0]
+    np.testing.assert_allclose(shown[2], (first - first.min()) / np.ptp(first), atol=1e-6)
+
+
+def test_confusion_shows_counts_and_the_shares_of_rows() -> None:
+    picture = confusion("a", np.array([[3, 1], [0, 0]]))
+    (axes,) = picture.figure.axes
+    np.testing.assert_allclose(axes.images[0].get_array(), [[0.75, 0.25], [0, 0]])
+    assert [text.get_text() for text in axes.texts] == ["3", "1", "0", "0"]
+    assert (axes.get_xlabel(), axes.get_ylabel()) == ("class predicted", "true class")
+
+
+def test_of_many_classes_the_map_alone_is_shown() -> None:
+    (axes,) = confusion("a", np.eye(30, dtype=int)).figure.axes
+    assert not axes.texts
