@@ -44,7 +44,7 @@ def test_penalty_leaves_a_linear_unit_inside() -> None:
     np.testing.assert_allclose((found - np.array(subject.mean)) / subject.std, best, atol=0.02)
 
 
-@pytest.mark.parametrize("stage", ["stage1", "head"])
+@pytest.mark.parametrize("stage", [pytest.param("stage1", marks=pytest.mark.slow), "head"])
 def test_every_unit_of_a_network_grows(stage: str) -> None:
     shape = (8, 8, 2)
     subject = subject_of(convnet(3, width=3, depth=1, kernel_size=3), shape)

@@ -165,8 +165,16 @@ def convnet() -> Subject:
     return Subject(model, drawn_variables(model, (1, 8, 6, 2)), MEAN, STD)
 
 
-@pytest.mark.parametrize("norm", ["linf", "l2"])
-@pytest.mark.parametrize("method", ["fgsm", "pgd"])
+@pytest.mark.parametrize(
+    ("method", "norm"),
+    [
+        ("pgd", "l2"),
+        *(
+            pytest.param(*which, marks=pytest.mark.slow)
+            for which in (("fgsm", "linf"), ("fgsm", "l2"), ("pgd", "linf"))
+        ),
+    ],
+)
 def test_convnet_is_attacked_within_every_bound_by_one_program(method: str, norm: str, convnet: Subject) -> None:
     images = np.random.default_rng(1).uniform(0, 255, (5, 8, 6, 2)).astype(np.float32)
     images[0], images[1], images[2] = 0, 255, np.round(images[2])

@@ -15,7 +15,7 @@ PARTS = Parts(act="tanh", pool="average")
 
 
 @pytest.mark.parametrize("bottleneck", [False, True])
-@pytest.mark.parametrize("spatial", [(5,), (4, 3)])
+@pytest.mark.parametrize("spatial", [pytest.param((5,), marks=pytest.mark.slow), (4, 3)])
 def test_each_layer_sees_all_before(spatial: tuple[int, ...], bottleneck: bool) -> None:
     x = np.random.default_rng(0).normal(size=(2, *spatial, 3)).astype(np.float32)
     block = densely_connected(PARTS, 3, 2, bottleneck=bottleneck)

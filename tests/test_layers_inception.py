@@ -84,7 +84,7 @@ def test_reduced_module_by_its_branches(window: int) -> None:
 
 
 @pytest.mark.parametrize(("window", "strides"), [(3, 2), (2, 2), (3, 3), (5, 3)])
-@pytest.mark.parametrize("size", [6, 7, 8, 9])
+@pytest.mark.parametrize("size", [6, 9])
 def test_last_window_is_cut_short_not_dropped(size: int, window: int, strides: int) -> None:
     x = np.random.default_rng(size).normal(size=(1, size, 1)).astype(np.float32)
     positions = math.ceil((size - window) / strides) + 1

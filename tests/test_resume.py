@@ -13,6 +13,7 @@ import pytest
 from tests.launching import launch, newest_step, outcome, start
 
 FOLDER = Path("runs") / "learned" / "seed0"
+ALONE = "--arms=learned"
 
 
 # Of a workdir, and the time at which a process was started in it: what processes before it wrote says nothing.
@@ -56,20 +57,22 @@ def wait_for(come: Callable[[], bool], process: subprocess.Popen[str]) -> None:
 
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The workdir of a study to which nothing has happened."""
+    """The workdir of a study of one arm to which nothing has happened."""
     workdir = tmp_path_factory.mktemp("undisturbed") / "study"
-    ran = launch(workdir)
+    ran = launch(workdir, ALONE)
     assert ran.returncode == 0, ran.stderr
     return workdir
 
 
 @pytest.fixture(scope="module")
 def undisturbed(finished: Path) -> dict[str, Any]:
-    """What it ends with."""
+    """What a study of both arms ends with."""
+    ran = launch(finished)
+    assert ran.returncode == 0, ran.stderr
     return {arm: outcome(finished, arm) for arm in ("learned", "frozen")}
 
 
-def assert_ends_as(undisturbed: dict[str, Any], workdir: Path) -> None:
+def assert_ends_as(undisturbed: dict[str, Any], workdir: Path, *flags: str) -> None:
     """Goes on with a study, from the newest checkpoint of each run that has not finished, to the same end."""
     going_on = []
     for arm in undisturbed:
@@ -77,28 +80,26 @@ def assert_ends_as(undisturbed: dict[str, Any], workdir: Path) -> None:
         if (step := newest_step(folder)) >= 0:
             state = json.loads((folder / "status.json").read_text())["state"]
             going_on += [f"{arm} seed 0: going on from step {step}"] if state == "running" else []
-    again = launch(workdir)
+    again = launch(workdir, *flags)
     assert again.returncode == 0, again.stderr
     assert again.stderr.splitlines() == going_on
     assert {arm: outcome(workdir, arm) for arm in undisturbed} == undisturbed
 
 
-def test_stopped_and_killed_again_and_again_it_ends_as_if_untouched(
-    tmp_path: Path, undisturbed: dict[str, Any]
-) -> None:
+def test_stopped_and_killed_again_and_again_it_ends_as_if_untouched(tmp_path: Path, finished: Path) -> None:
     workdir = tmp_path / "study"
-    interrupt(workdir, in_compilation, signal.SIGKILL)
+    interrupt(workdir, in_compilation, signal.SIGKILL, ALONE)
     assert newest_step(workdir / FOLDER) <= 0
-    interrupt(workdir, in_a_chunk, signal.SIGINT)
-    interrupt(workdir, in_a_save, signal.SIGKILL)
+    interrupt(workdir, in_a_chunk, signal.SIGINT, ALONE)
+    interrupt(workdir, in_a_save, signal.SIGKILL, ALONE)
     assert newest_step(workdir / FOLDER) > 0
-    assert_ends_as(undisturbed, workdir)
+    assert_ends_as({"learned": outcome(finished)}, workdir, ALONE)
 
 
-def interrupt(workdir: Path, instant: Instant, number: signal.Signals) -> None:
+def interrupt(workdir: Path, instant: Instant, number: signal.Signals, *flags: str) -> None:
     """Goes on with a study until the instant, and sends its process a signal then."""
     since = time.time()
-    process = start(workdir, compiles=instant is in_compilation)
+    process = start(workdir, *flags, compiles=instant is in_compilation)
     wait_for(lambda: instant(workdir, since), process)
     if number == signal.SIGKILL:
         process.kill()
@@ -106,6 +107,13 @@ def interrupt(workdir: Path, instant: Instant, number: signal.Signals) -> None:
         assert process.returncode == -signal.SIGKILL
     else:
         assert_leaves_at_once(process, number)
+
+
+def test_finished_study_trains_nothing(finished: Path) -> None:
+    before = {path: path.stat().st_mtime_ns for path in finished.rglob("*")}
+    again = launch(finished, ALONE)
+    assert again.returncode == 0 and "runs to do" not in again.stdout
+    assert {path: path.stat().st_mtime_ns for path in finished.rglob("*")} == before
 
 
 @pytest.mark.slow
@@ -167,13 +175,6 @@ def assert_leaves_at_once(process: subprocess.Popen[str], number: signal.Signals
     assert process.returncode == 128 + number
     assert errors.strip().splitlines()[-1].startswith(f"stopped by {number.name}")
     assert "Traceback" not in errors
-
-
-def test_finished_study_trains_nothing(finished: Path) -> None:
-    before = {path: path.stat().st_mtime_ns for path in finished.rglob("*")}
-    again = launch(finished)
-    assert again.returncode == 0 and "runs to do" not in again.stdout
-    assert {path: path.stat().st_mtime_ns for path in finished.rglob("*")} == before
 
 
 @pytest.mark.slow

@@ -158,7 +158,7 @@ def test_signal_ends_the_preparation(toy: Dataset) -> None:
     assert told == ["computing features of stage1"]
 
 
-SOURCES = [*sorted(DRAWN), *sorted(FITS)]
+SOURCES = [*sorted(FITS), *sorted(DRAWN)]  # those first that look at what lies below them
 SHAPES = {1: (12,), 2: (7, 6), 3: (5, 4, 4)}
 
 

@@ -73,7 +73,7 @@ def scored(x: np.ndarray, labels: np.ndarray, kernel: np.ndarray, bias: np.ndarr
     return float(((x @ kernel + bias).argmax(1) == labels).mean())
 
 
-@pytest.mark.parametrize("name", ["ridge", "logistic"])
+@pytest.mark.parametrize("name", ["ridge", pytest.param("logistic", marks=pytest.mark.slow)])
 def test_every_strength_has_scikit_learns_accuracy(
     name: str, fitted: dict[str, FittedHead], features: dict[str, np.ndarray], digits: Dataset
 ) -> None:
@@ -119,7 +119,7 @@ def test_all_but_the_head_is_as_it_was_bit_for_bit(fitted: dict[str, FittedHead]
             assert same == (path not in (KERNEL, BIAS)), path
 
 
-@pytest.mark.parametrize("name", ["ridge", "logistic"])
+@pytest.mark.parametrize("name", ["ridge", pytest.param("logistic", marks=pytest.mark.slow)])
 def test_cached_and_uncached_features_give_the_same_head_in_chunks_or_whole(
     name: str,
     fitted: dict[str, FittedHead],

@@ -61,7 +61,7 @@ def by_hand(layer: str, smoothing: float) -> tuple[float, np.ndarray]:
     return -(targets * log_p).sum(1).mean(), IMAGES.T @ (np.exp(log_p) - targets) / 6
 
 
-@pytest.mark.parametrize("smoothing", [0.0, 0.2])
+@pytest.mark.parametrize("smoothing", [pytest.param(0.0, marks=pytest.mark.slow), 0.2])
 def test_auxiliary_losses_count_three_tenths(smoothing: float) -> None:
     state = step(task(label_smoothing=smoothing), PARAMS, {})
     losses = {}
