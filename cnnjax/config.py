@@ -256,14 +256,14 @@ class MeasureConfig:
     """
 
     names: Annotated[tuple[str, ...], BeforeValidator(_parse_list)] = ()
-    transformations: Annotated[tuple[str, ...], BeforeValidator(_parse_list)] = ("translation", "rotation")
+    transformations: Annotated[tuple[str, ...], BeforeValidator(_parse_list)] = ("translation",)
     magnitudes: Annotated[int, Field(ge=2)] = 21
     epsilons: Annotated[
         tuple[Annotated[float, Field(ge=0, le=1)], ...], BeforeValidator(_parse_list), Field(min_length=1)
-    ] = (0.0, 0.02, 0.05, 0.1, 0.2, 0.3)
+    ] = (0.0, 0.05, 0.1, 0.2)
     epsilons_l2: Annotated[
         tuple[Annotated[float, Field(ge=0)], ...], BeforeValidator(_parse_list), Field(min_length=1)
-    ] = (0.0, 0.5, 1.0, 2.0)
+    ] = (0.0, 1.0, 2.0)
     split: Literal["validation", "test"] = "test"
     images: Annotated[int, Field(gt=0)] = 1000
     batch_size: Annotated[int, Field(gt=0)] = 250

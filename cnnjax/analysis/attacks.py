@@ -3,7 +3,6 @@
 import dataclasses
 import functools
 import math
-from collections.abc import Iterator, Sequence
 
 import jax
 import jax.numpy as jnp
@@ -140,52 +139,46 @@ def adversarial_examples(
     check_attackable(subject, images, classes)
     found = []
     for mask, batch, aims, places in batches((images, classes, np.arange(len(images))), batch_size):
-        (moved,) = sweep(attack, subject, batch, aims, places, (epsilon,), key)
-        found.append(moved[mask])
+        found.append(attacked(attack, subject, batch, aims, places, epsilon, key)[mask])
     return np.concatenate(found)
 
 
-def sweep(
+def attacked(
     attack: Attack,
     subject: Subject,
     images: np.ndarray | jax.Array,
     classes: np.ndarray | jax.Array,
     places: np.ndarray | jax.Array,
-    epsilons: Sequence[float],
+    epsilon: float,
     key: jax.Array | None,
-) -> Iterator[np.ndarray]:
-    """The adversarial examples of one batch, for each epsilon in turn; the gradient of `fgsm` is taken once for all.
+) -> np.ndarray:
+    """The adversarial examples of one batch.
 
     Args:
       attack: how.
       subject, images, classes: as in `fgsm`, checked by `check_attackable`.
       places: [N], whole numbers: each image's among all, by which its start is drawn.
-      epsilons: as in `fgsm`, each.
+      epsilon: as in `fgsm`.
       key: as in `pgd`.
 
     Raises:
       ValueError: for an illegal epsilon, or `pgd` without a key.
     """
     originals = np.asarray(images, np.float32)
-    radii = [_radius(subject, epsilon, originals[0].size) for epsilon in epsilons]
+    radius = _radius(subject, epsilon, originals[0].size)
     uphill = 1.0 if attack.targeted else -1.0
-    if attack.method == "fgsm":
-        direction = np.asarray(_direction(subject, originals, classes, uphill, norm=attack.norm))
-        for radius in radii:
-            yield within_bound(
-                originals, originals + radius * direction, radius, attack.norm, subject.low, subject.high
-            )
-        return
-    if key is None:
+    if attack.method == "pgd" and key is None:
         raise ValueError("pgd starts at random and needs a key, as made by `jax.random.key`")
-    for epsilon, radius in zip(epsilons, radii, strict=True):
-        if radius == 0:
-            yield originals
-            continue
+    if radius == 0:
+        return originals
+    if attack.method == "fgsm":
+        moved = originals + radius * np.asarray(_direction(subject, originals, classes, uphill, norm=attack.norm))
+    else:
         share = 2.5 * epsilon / attack.steps if attack.step_size is None else attack.step_size
         step = np.float32(min(share, originals[0].size) * (subject.high - subject.low))
         walked = _walk(subject, originals, classes, places, key, radius, step, uphill, attack.steps, norm=attack.norm)
-        yield within_bound(originals, np.asarray(walked), radius, attack.norm, subject.low, subject.high)
+        moved = np.asarray(walked)
+    return within_bound(originals, moved, radius, attack.norm, subject.low, subject.high)
 
 
 def within_bound(

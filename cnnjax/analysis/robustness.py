@@ -7,9 +7,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from cnnjax.analysis.attacks import Attack, check_attackable, sweep
+from cnnjax.analysis.attacks import Attack, attacked, check_attackable
+from cnnjax.analysis.confusion import share_with_interval
 from cnnjax.analysis.findings import Finding
-from cnnjax.analysis.streaming import moments
+from cnnjax.analysis.streaming import batches, moments
 from cnnjax.analysis.subject import Subject, logits_of
 
 
@@ -61,8 +62,9 @@ def robustness_curve(
 
     Returns:
       For each epsilon, as its magnitude, `<method>_<norm>/accuracy`: the share of images that the attack leaves right.
-      With targets instead `<method>_<norm>_targeted/success`: the share that it brings to the target. In [0, 1], with
-      intervals over images.
+      With targets instead `<method>_<norm>_targeted/success`: the share that it brings to the target. What a smaller
+      epsilon did counts for a greater one, in whose ball it lies, and is not tried again. In [0, 1], with intervals
+      over images.
 
     Raises:
       ValueError: for what the attacks refuse, no epsilon, or a target that is the true class.
@@ -76,17 +78,23 @@ def robustness_curve(
         if np.any(targets == labels):
             raise ValueError(f"{np.sum(targets == labels)} of {len(labels)} targets are the true class")
 
-    def hits(images: jax.Array, classes: jax.Array, places: jax.Array) -> np.ndarray:
-        moved = sweep(attack, subject, images, classes, places, epsilons, key)
-        return np.stack([_predicted(subject, each) == classes for each in moved], axis=-1)
-
-    places = np.arange(len(images))
-    share = moments(hits, (images, labels if targets is None else targets, places), batch_size)
+    aims = labels if targets is None else targets
+    falls_at = np.full(len(images), np.inf)
+    for epsilon in sorted(epsilons):
+        standing = np.flatnonzero(falls_at == np.inf)
+        rows = images[standing], aims[standing], standing
+        for mask, batch, classes, places in batches(rows, batch_size) if len(standing) else ():
+            moved = attacked(attack, subject, batch, classes, places, epsilon, key)
+            taken = np.asarray(_predicted(subject, moved)) == classes
+            fell = taken if targets is not None else ~taken
+            falls_at[places[mask & fell]] = epsilon
     metric = f"{attack.name}/{'accuracy' if targets is None else 'success'}"
-    return [
-        Finding(metric, float(value), magnitude=float(epsilon), low=float(low), high=float(high))
-        for epsilon, value, low, high in zip(epsilons, share.mean, *share.interval(), strict=True)
-    ]
+    findings = []
+    for epsilon in epsilons:
+        counted = falls_at <= epsilon if targets is not None else falls_at > epsilon
+        low, share, high = share_with_interval(int(counted.sum()), len(images))
+        findings.append(Finding(metric, share, magnitude=float(epsilon), low=low, high=high))
+    return findings
 
 
 def other_classes(labels: np.ndarray, classes: int, key: jax.Array) -> np.ndarray:
@@ -134,7 +142,7 @@ def transfer_matrix(
     def hits(images: jax.Array, labels: jax.Array, places: jax.Array) -> np.ndarray:
         rows = []
         for maker in subjects.values():
-            (moved,) = sweep(attack, maker, images, labels, places, (epsilon,), key)
+            moved = attacked(attack, maker, images, labels, places, epsilon, key)
             rows.append(np.stack([_predicted(viewer, moved) == labels for viewer in subjects.values()], axis=-1))
         return np.stack(rows, axis=1)
 
