@@ -198,6 +198,7 @@ def test_convnet_is_attacked_within_every_bound_by_one_program(method: str, norm
     assert program._cache_size() == programs + 1
 
 
+@pytest.mark.slow
 def test_more_steps_raise_the_cross_entropy_of_a_convnet_further(convnet: Subject) -> None:
     images = np.random.default_rng(2).uniform(60, 200, (4, 8, 6, 2)).astype(np.float32)
     classes = np.array([0, 1, 2, 2])

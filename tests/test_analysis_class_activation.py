@@ -31,7 +31,7 @@ def with_pooled_head(before: nn.Module | None = None) -> Network:
     return Network((*stages, Stage("head", pooled_head(Parts(), 3, before=before))))
 
 
-@pytest.mark.parametrize("spatial", [(12,), (8, 6)])
+@pytest.mark.parametrize("spatial", [pytest.param((12,), marks=pytest.mark.slow), (8, 6)])
 def test_both_maps_agree_in_front_of_a_pooled_head(spatial: tuple[int, ...]) -> None:
     images = RNG.integers(0, 256, (3, *spatial, 1)).astype(np.uint8)
     subject = subject_of(with_pooled_head(), images)

@@ -41,6 +41,7 @@ def test_linear_circular_convolutions_have_none(images: np.ndarray, name: str) -
     assert max(values(pooled(images, identity), images, name).values()) < 1e-5
 
 
+@pytest.mark.slow
 @DIMENSIONS
 def test_a_detector_has_one_that_pooling_does_not_undo(images: np.ndarray, name: str) -> None:
     found = values(pooled(images, nn.relu), images, name)

@@ -39,7 +39,11 @@ def by_scikit_learn(features: np.ndarray, labels: np.ndarray, test: tuple[np.nda
     return chosen.predict(test[0]).argmax(1) == test[1]
 
 
-@pytest.mark.parametrize("most_bytes", [2**20, 150 * 4 * 2, 256], ids=["kept", "some kept", "recomputed"])
+@pytest.mark.parametrize(
+    "most_bytes",
+    [2**20, pytest.param(150 * 4 * 2, marks=pytest.mark.slow), 256],
+    ids=["kept", "some kept", "recomputed"],
+)
 def test_against_scikit_learn(most_bytes: int) -> None:
     train, test = saddle(100, 0), saddle(50, 1)
     variables = drawn_variables(NETWORK, train[0].shape)

@@ -15,7 +15,9 @@ def subject(pool: str) -> Subject:
     return Subject(model, variables, (0.0,), (1.0,), 0.0, 1.0)
 
 
-@pytest.mark.parametrize(("pool", "taken"), [("pyramid", [0.5, 1.0, 2.0]), ("stride", [1.0])])
+@pytest.mark.parametrize(
+    ("pool", "taken"), [pytest.param("pyramid", [0.5, 1.0, 2.0], marks=pytest.mark.slow), ("stride", [1.0])]
+)
 def test_sizes_that_the_network_takes_are_measured(pool: str, taken: list[float]) -> None:
     own = subject(pool)
     grey = np.arange(10, dtype=np.float32)[:, None, None, None] / 10 * np.ones((10, 8, 8, 1), np.float32)

@@ -19,7 +19,7 @@ RNG = np.random.default_rng(0)
 STAGES = ("input", "stage1", "stage2", "head")
 
 
-@pytest.mark.parametrize("spatial", [(13,), (9, 8)])
+@pytest.mark.parametrize("spatial", [pytest.param((13,), marks=pytest.mark.slow), (9, 8)])
 def test_search_by_hand(spatial: tuple[int, ...]) -> None:
     images = RNG.integers(0, 256, (7, *spatial, 2)).astype(np.uint8)
     model = convnet(3, width=2, depth=2, kernel_size=3)

@@ -228,6 +228,7 @@ def test_coates_network_whitens_and_clusters_what_it_whitened(monkeypatch: pytes
         np.testing.assert_allclose(centroid, vectors[0][nearest == number].mean(0), atol=0.02)
 
 
+@pytest.mark.slow
 def test_pcanet_has_the_components_of_patches_of_single_maps() -> None:
     images, x = IMAGES[..., :1], STANDARDISED[..., :1]
     model = pcanet(3, width=2, kernel_size=3, pool_size=4)

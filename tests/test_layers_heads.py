@@ -31,6 +31,7 @@ def test_a_layer_before_sees_the_positions() -> None:
     np.testing.assert_allclose(head.apply(variables, x), expected, rtol=1e-5, atol=1e-6)
 
 
+@pytest.mark.slow
 def test_dropout_is_on_the_means() -> None:
     head = pooled_head(Parts(), 64, 0.5)
     variables = {"params": {"dense": {"kernel": jnp.eye(64), "bias": jnp.zeros(64)}}}

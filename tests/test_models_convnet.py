@@ -170,6 +170,7 @@ def test_baseline_of_mnist1d_has_5210_parameters() -> None:
     assert sum(int(np.prod(shape)) for shape in shapes_of(convnet_mnist1d(10, width=3), (1, 40, 1)).values()) == 238
 
 
+@pytest.mark.slow
 def test_a_step_lowers_the_loss() -> None:
     models = (convnet(3, width=2, kernel_size=3), convnet_mnist1d(3, width=3))
     for before, after in [losses_around_a_step(model, (6, 16, 1), classes=3, lr=0.05) for model in models]:

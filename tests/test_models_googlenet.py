@@ -34,7 +34,7 @@ def test_published_sizes(form: str, alone: int, with_auxiliary: int, billions: f
     assert round(multiply_adds(model.apply, variables, IMAGE) / 1e9, 3) == billions
 
 
-@pytest.mark.parametrize("form", ["torchvision", "paper"])
+@pytest.mark.parametrize("form", [pytest.param("torchvision", marks=pytest.mark.slow), "paper"])
 def test_table(form: str) -> None:
     table = describe(googlenet(1000, form=form), (224, 224, 3))
     assert table.stage.tolist() == ["stem", "stage3", "stage4", "stage5", "head", "total"]
@@ -46,7 +46,7 @@ def test_table(form: str) -> None:
     assert table.receptive_field.iloc[1] == (27 + 2 * 8 * (4 if form == "paper" else 2) + 16,) * 2
 
 
-@pytest.mark.parametrize(("size", "grid"), [(97, 3), (151, 5)])
+@pytest.mark.parametrize(("size", "grid"), [(97, 3), pytest.param(151, 5, marks=pytest.mark.slow)])
 def test_grids_are_rounded_up(size: int, grid: int) -> None:
     # 97, 49, 24, 12, 6, 3 and 151, 76, 38, 19, 9, 5; rounded down, 2 and 4 would be left
     x = jax.ShapeDtypeStruct((1, size, size, 3), jnp.float32)
@@ -77,7 +77,7 @@ def test_torchvision_form_has_tensorflows_epsilon_and_the_paper_no_norm() -> Non
         assert ("batch_stats" in jax.eval_shape(model.init, jax.random.key(0), x)) == has_statistics
 
 
-@pytest.mark.parametrize("form", ["torchvision", "paper"])
+@pytest.mark.parametrize("form", [pytest.param("torchvision", marks=pytest.mark.slow), "paper"])
 def test_auxiliary_heads_leave_logits_in_training_alone(form: str) -> None:
     model = googlenet(3, form=form, auxiliary=True, **SMALL)
     x = jax.ShapeDtypeStruct((2, 32, 32, 1), np.float32)
@@ -107,6 +107,7 @@ def test_a_filter_plan_reaches_the_auxiliary_heads() -> None:
     assert frozen == [f"stage4/auxiliary{i}/head/{leaf}" for i in (1, 2) for leaf in leaves]
 
 
+@pytest.mark.slow
 def test_width_scales_every_layer() -> None:
     x = jax.ShapeDtypeStruct((1, 32, 32, 3), np.float32)
     params = jax.eval_shape(googlenet(10, auxiliary=True, **SMALL).init, jax.random.key(0), x)["params"]

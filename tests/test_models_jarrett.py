@@ -21,7 +21,7 @@ def pooled(x: np.ndarray, kind: str) -> np.ndarray:
 
 
 @pytest.mark.parametrize("act", ["abs_tanh", "tanh"])
-@pytest.mark.parametrize("norm", ["local_contrast", "none"])
+@pytest.mark.parametrize("norm", ["local_contrast", pytest.param("none", marks=pytest.mark.slow)])
 def test_convolution_squashing_rectification_normalisation_pooling(act: str, norm: str) -> None:
     pool = "max" if act == "tanh" else "average"
     model = jarrett(3, width=2, depth=1, kernel_size=3, pool=pool, norm=norm, act=act)

@@ -53,6 +53,7 @@ def test_zero_kernels_leave_the_identity_and_its_zero_channels() -> None:
     np.testing.assert_array_equal(found[..., 2:], 0)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("shortcut", ["padded", pytest.param("none", marks=pytest.mark.slow)])
 def test_a_training_step_lowers_the_loss(shortcut: str) -> None:
     model = resnet_cifar(Layout("basic", (1, 1)), 3, width=2, shortcut=shortcut)

@@ -28,7 +28,7 @@ def gradient(fit: LogisticFit) -> np.ndarray:
     return np.vstack([FEATURES.T @ wrong + fit.strength * kernel, wrong.sum(0)])
 
 
-@pytest.mark.parametrize("strength", [1e-3, 1.0, 1e3])
+@pytest.mark.parametrize("strength", [pytest.param(1e-3, marks=pytest.mark.slow), 1.0, 1e3])
 def test_equals_scikit_learn(strength: float) -> None:
     fit = fit_logistic(PROBLEM, strength, tolerance=1e-5)
     assert fit.converged and fit.strength == strength

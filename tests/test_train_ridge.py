@@ -60,7 +60,7 @@ def test_equals_scikit_learn_at_any_shape(examples: int, width: int, outputs: in
     np.testing.assert_allclose(path.biases, expected.biases, rtol=1e-4, atol=5e-4)
 
 
-@pytest.mark.parametrize("width", [5, 30], ids=["tall", "wide"])
+@pytest.mark.parametrize("width", [pytest.param(5, marks=pytest.mark.slow), 30], ids=["tall", "wide"])
 def test_a_far_mean_costs_no_precision(width: int) -> None:
     features, targets = draw(25, width)
     far = features + np.float32(4096)
@@ -69,7 +69,7 @@ def test_a_far_mean_costs_no_precision(width: int) -> None:
     np.testing.assert_allclose(path.kernels, expected.kernels, rtol=1e-3, atol=1e-4)
 
 
-@pytest.mark.parametrize("width", [6, 50], ids=["tall", "wide"])
+@pytest.mark.parametrize("width", [6, pytest.param(50, marks=pytest.mark.slow)], ids=["tall", "wide"])
 def test_duplicated_and_constant_features_at_tiny_strengths(width: int) -> None:
     features, targets = draw(30, width)
     features = np.hstack([features, features[:, :4], np.full((30, 2), 1e4, np.float32)])
@@ -81,6 +81,7 @@ def test_duplicated_and_constant_features_at_tiny_strengths(width: int) -> None:
     np.testing.assert_allclose(path.kernels[:, -2:], 0, atol=1e-8)
 
 
+@pytest.mark.slow
 def test_rare_features_are_known_as_well_as_common_ones() -> None:
     # Some pixels of digits are ink in one image only: eigenvalues of a millionth of the largest.
     features, labels = load_digits(return_X_y=True)
@@ -101,7 +102,7 @@ def test_polynomials_that_float32_cannot_tell_apart_stay_finite() -> None:
     assert errors.max() < 0.1
 
 
-@pytest.mark.parametrize("width", [4, 30], ids=["tall", "wide"])
+@pytest.mark.parametrize("width", [4, pytest.param(30, marks=pytest.mark.slow)], ids=["tall", "wide"])
 def test_relative_strengths_do_not_see_the_scale(width: int) -> None:
     features, targets = draw(20, width)
     unit = ((np.float64(features) - features.mean(0)) ** 2).sum(0).mean()
