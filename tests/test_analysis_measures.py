@@ -29,7 +29,7 @@ METRICS = {
         *("fgsm_linf/accuracy", "pgd_linf/accuracy", "fgsm_l2/accuracy", "pgd_l2/accuracy"),
         "pgd_linf_targeted/success",
     },
-    "transfer": {"transfer/from itself/accuracy", "transfer/from learned/accuracy"},
+    "transfer": {"transfer/from random/accuracy", "transfer/from learned/accuracy"},
     "sizes": {"size/accuracy"},
     "fooling": {"fooling by gradient", "fooling by evolution"},
 }
@@ -47,7 +47,8 @@ def occasion() -> Occasion:
     images = rng.integers(0, 256, (100, 8, 8, 1)).astype(np.uint8)
     labels = np.arange(100) % 3
     settings = MeasureConfig(transformations=("translation",), magnitudes=3, epsilons=(0.0, 0.1), batch_size=50)
-    return Occasion(one, images, labels, (images, labels), {"learned": two}, settings, jax.random.key(0))
+    arms = {"learned": two}
+    return Occasion(one, images, labels, (images, labels), "random", arms, arms, settings, jax.random.key(0))
 
 
 def test_every_measure_has_its_metrics_here() -> None:

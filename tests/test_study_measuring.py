@@ -4,6 +4,7 @@ import dataclasses
 import json
 import shutil
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -12,8 +13,9 @@ from etils import epath
 from rich.console import Console
 
 from cnnjax.analysis.measures import MEASURES
-from cnnjax.config import Config, DataConfig, MeasureConfig, RequestError
-from cnnjax.data.dataset import Dataset
+from cnnjax.analysis.occasion import Measured, Occasion
+from cnnjax.config import MeasureConfig, RequestError
+from cnnjax.data.dataset import Dataset, DataSummary
 from cnnjax.study import measuring
 from cnnjax.study.command import OK, WRONG_REQUEST
 from cnnjax.study.findings import read_arrays, read_findings
@@ -107,17 +109,110 @@ def test_run_without_a_checkpoint_or_of_another_size_is_a_clear_line(study: Stud
     smaller = dataclasses.replace(digits, summary=dataclasses.replace(digits.summary, shape=(4, 4, 1)))
     with pytest.raises(RequestError, match=r"was trained on \(8, 8, 1\); the data are \(4, 4, 1\)"):
         measure_study(asked, {data: smaller}, Console(quiet=True))
-    shutil.rmtree(study.units[0].folder / "checkpoints")
+    shutil.rmtree(study.units[-1].folder / "checkpoints")
     with pytest.raises(RequestError, match="has no checkpoint that can be read"):
         measure_study(asked, {data: digits}, Console(quiet=True))
     assert not list(Path(study.folder).glob("runs/*/*/measures/*"))
 
 
-def test_config_asks_for_measures_that_are_checked_before_training() -> None:
-    config = Config(data=DataConfig(name="toy"), measures=MeasureConfig(names=tuple(MEASURES)))
-    check_measures(config, (8, 8, 1))
-    with pytest.raises(RequestError, match="translation is for 2 spatial dimensions; the data have 1"):
-        check_measures(config, (40, 1))
+def summary_of(shape: tuple[int, ...], examples: int = 1000) -> DataSummary:
+    return DataSummary("toy", shape, 3, (0.0,), (1.0,), 0.0, 255.0, {"validation": 10, "test": examples})
+
+
+@pytest.mark.parametrize(
+    ("names", "fields", "shape", "problem"),
+    [
+        (("accuracy",), {}, (40, 1), "transformations: translation is for 2 spatial dimensions; the data have 1"),
+        (("goodfellow",), {"images": 99}, (8, 8, 1), "images: goodfellow needs 100 at least; there are 99"),
+        (("goodfellow",), {"split": "validation"}, (8, 8, 1), "images: goodfellow needs 100 at least; there are 10"),
+        (("cka",), {"batch_size": 3}, (8, 8, 1), "batch_size: cka needs 4 at least; there are 3"),
+        (
+            ("lie_derivative",),
+            {"transformations": ("blur",)},
+            (8, 8, 1),
+            "transformations: lie_derivative is along translation, rotation, scale, shear, shift, stretch; given blur",
+        ),
+    ],
+)
+def test_measures_are_checked_before_training(
+    names: tuple[str, ...], fields: dict[str, Any], shape: tuple[int, ...], problem: str
+) -> None:
+    with pytest.raises(RequestError, match=f"^config.measures.{problem}$"):
+        check_measures(MeasureConfig(names=names, **fields), summary_of(shape))
+
+
+def test_measures_that_read_no_transformation_are_for_any_data() -> None:
+    check_measures(MeasureConfig(names=tuple(MEASURES)), summary_of((8, 8, 1)))
+    check_measures(MeasureConfig(names=("gradients", "confusion", "cka")), summary_of((40, 1)))
+
+
+def test_transformations_are_pieces_of_their_own_and_may_be_added(study: Study, digits: Dataset) -> None:
+    data = next(iter(study.experiment.arms.values())).data
+    asked = with_measures(study, names=("accuracy", "confusion"), images=20, magnitudes=3)
+    measure_study(asked, {data: digits}, Console(quiet=True))
+    unit = study.units[0]
+    assert {path.name for path in (unit.folder / "measures").iterdir()} == {
+        "accuracy_translation.json",
+        "confusion.json",
+        "confusion.npz",
+    }
+    more = MeasureConfig(
+        names=("accuracy", "confusion", "robustness"),
+        transformations=("translation", "blur"),
+        images=20,
+        magnitudes=3,
+        epsilons=(0.5,),
+        batch_size=7,
+    )
+    assert unmeasured(unit, more) == ["accuracy_blur", "robustness"]
+    with pytest.raises(RequestError, match=r"magnitudes: .*accuracy_translation\.json was measured with 3, not 5"):
+        unmeasured(unit, dataclasses.replace(more, magnitudes=5))
+
+
+def test_run_that_asks_for_what_is_measured_otherwise_writes_nothing(
+    study: Study, digits: Dataset, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    data = next(iter(study.experiment.arms.values())).data
+    measure_study(with_measures(study, names=("confusion",), images=40), {data: digits}, Console(quiet=True))
+    before = (study.folder / "study.json").read_text()
+    experiment = tmp_path / "tiny.py"
+    experiment.write_text(
+        '"""Do filters have to be learned?"""\n'
+        "import dataclasses\nfrom etils import epath\nfrom cnnjax.study.workdir import read_study\n"
+        f"study = read_study(epath.Path({str(study.folder)!r})).experiment\n"
+        "def get_config():\n    return study.arms['learned']\n"
+        "def arms():\n    return {'learned': {}, 'gaussian': {'filters': study.arms['gaussian'].filters}}\n"
+    )
+    asked = ("--config.measures.names=confusion", "--config.measures.images=50")
+    assert main(["launch.py", f"--config={experiment}", f"--workdir={study.folder}", *asked]) == WRONG_REQUEST
+    assert "was measured with 40, not 50" in capsys.readouterr().err
+    assert (study.folder / "study.json").read_text() == before
+    fewer = ("--config.measures.names=confusion,activity", "--config.measures.images=40")
+    assert main(["launch.py", f"--config={experiment}", f"--workdir={study.folder}", *fewer]) == OK
+    assert "measuring activity" in capsys.readouterr().out  # though all runs had finished and were reported
+
+
+def test_runs_of_other_data_are_not_compared(study: Study, digits: Dataset, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: dict[str, Any] = {}
+
+    def record(occasion: Occasion) -> Measured:
+        seen[f"{occasion.arm} {len(seen)}"] = (set(occasion.arms), set(occasion.others))
+        return Measured([])
+
+    monkeypatch.setitem(MEASURES, "activity", record)
+    asked = with_measures(study, names=("activity",))
+    config = json.loads((study.units[1].folder / "config.json").read_text())
+    config["dataset"]["high"] = 1.0
+    data = next(iter(study.experiment.arms.values())).data
+    (study.units[1].folder / "config.json").write_text(json.dumps(config))
+    measure_study(asked, {data: digits}, Console(quiet=True))
+    assert study.units[1].arm == "gaussian" and study.units[1].seed == 0
+    assert seen == {
+        "learned 0": (set(), {"next seed"}),
+        "gaussian 1": (set(), set()),
+        "learned 2": ({"gaussian"}, set()),
+        "gaussian 3": ({"learned"}, {"learned"}),
+    }
 
 
 def test_measures_may_be_added_to_a_study(study: Study, monkeypatch: pytest.MonkeyPatch) -> None:

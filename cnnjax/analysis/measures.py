@@ -12,15 +12,15 @@ from cnnjax.analysis.curves import accuracy_curve, shift_consistency
 from cnnjax.analysis.effective_receptive_field import effective_receptive_field
 from cnnjax.analysis.equivariance import equivariance_errors
 from cnnjax.analysis.findings import Finding
-from cnnjax.analysis.goodfellow import goodfellow_scores
+from cnnjax.analysis.goodfellow import ONE_FIRES_IN, goodfellow_scores
 from cnnjax.analysis.gradients import gradient_norms
-from cnnjax.analysis.lie_derivative import GROUPS, lie_derivative_errors
+from cnnjax.analysis.lie_derivative import lie_derivative_errors
 from cnnjax.analysis.normalised_variance import normalised_variance
 from cnnjax.analysis.occasion import Measured, Occasion
 from cnnjax.analysis.pictures import PICTURES
 from cnnjax.analysis.probes import probe_accuracy
 from cnnjax.analysis.robustness import other_classes, robustness_curve, transfer_matrix
-from cnnjax.analysis.similarity import cka
+from cnnjax.analysis.similarity import LEAST_EXAMPLES, cka
 from cnnjax.analysis.sizes import size_curve
 from cnnjax.ops.transformations.table import default_magnitudes
 
@@ -48,9 +48,8 @@ def _consistency(occasion: Occasion) -> Measured:
 
 
 def _lie_derivative(occasion: Occasion) -> Measured:
-    names = [name for name in occasion.settings.transformations if name in GROUPS]
     findings = []
-    for name in names:
+    for name in occasion.settings.transformations:
         findings += lie_derivative_errors(occasion.subject, occasion.images, name, occasion.settings.batch_size)
     return Measured(findings)
 
@@ -62,15 +61,15 @@ def _probes(occasion: Occasion) -> Measured:
 
 
 def _cka(occasion: Occasion) -> Measured:
-    """Between all stages of the run, and with each other run that has the same stages, stage by stage."""
+    """Between all stages of the run, and with each other run; where it has the same stages, also stage by stage."""
     compare = functools.partial(cka, images=occasion.images, key=occasion.key, batch_size=occasion.settings.batch_size)
-    findings, arrays = [], {"self": compare(occasion.subject, occasion.subject)}
+    findings = []
+    arrays = {"stages": np.asarray(occasion.subject.stages), "self": compare(occasion.subject, occasion.subject)}
     for name, other in occasion.others.items():
         arrays[name] = compare(occasion.subject, other)
-        kind = "next seed" if name.startswith("seed ") else name
         if other.stages == occasion.subject.stages:
             diagonal = zip(other.stages, np.diagonal(arrays[name]), strict=True)
-            findings += [Finding(f"cka/{kind}", float(value), stage) for stage, value in diagonal]
+            findings += [Finding(f"cka/{name}", float(value), stage) for stage, value in diagonal]
     return Measured(findings, arrays)
 
 
@@ -114,25 +113,25 @@ def _robustness(occasion: Occasion) -> Measured:
 
 
 def _transfer(occasion: Occasion) -> Measured:
-    """The run on the images that were made for others, and they on its own, at the middle one of the sizes."""
-    settings = occasion.settings
-    subjects = {"itself": occasion.subject, **occasion.others}
+    """The run on the images that were made for itself and for the other arms, at the middle one of the sizes."""
+    settings, own = occasion.settings, occasion.arm
+    subjects = {own: occasion.subject, **occasion.arms}
     epsilon = settings.epsilons[len(settings.epsilons) // 2]
     found = transfer_matrix(
         subjects, occasion.images, occasion.labels, "pgd", "linf", epsilon, occasion.key, batch_size=settings.batch_size
     )
     findings = [
         Finding(
-            f"transfer/from {'next seed' if name.startswith('seed ') else name}/accuracy",
+            f"transfer/from {maker}/accuracy",
             float(found.accuracy[place, 0]),
             None,
             epsilon,
             float(found.low[place, 0]),
             float(found.high[place, 0]),
         )
-        for place, name in enumerate(found.names)
+        for place, maker in enumerate(found.names)
     ]
-    return Measured(findings, {"accuracy": found.accuracy})
+    return Measured(findings)
 
 
 def _sizes(occasion: Occasion) -> Measured:
@@ -159,3 +158,24 @@ MEASURES: dict[str, Callable[[Occasion], Measured]] = {
     **PICTURES,
 }
 """By name; `cnnjax.config.MeasureConfig.names` are keys."""
+
+READS: dict[str, tuple[str, ...]] = {
+    "accuracy": ("transformations", "magnitudes"),
+    "equivariance": ("transformations", "magnitudes", "batch_size"),
+    "normalised_variance": ("transformations", "magnitudes"),
+    "goodfellow": ("transformations", "magnitudes"),
+    "lie_derivative": ("transformations",),
+    "cka": ("batch_size",),
+    "gradients": ("batch_size",),
+    "robustness": ("epsilons", "epsilons_l2"),
+    "transfer": ("epsilons",),
+}
+"""Of a measure, which fields of `cnnjax.config.MeasureConfig` decide on its numbers, besides `split` and `images`."""
+
+LEAST: dict[str, dict[str, int]] = {
+    "equivariance": {"images": 2, "batch_size": 2},
+    "normalised_variance": {"images": 2},
+    "goodfellow": {"images": ONE_FIRES_IN},
+    "cka": {"images": LEAST_EXAMPLES, "batch_size": LEAST_EXAMPLES},
+}
+"""Of a measure, how many images there must be, in all and at a time; 1 where nothing is said."""

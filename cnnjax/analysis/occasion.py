@@ -19,7 +19,9 @@ class Occasion:
       subject: the run.
       images, labels: of the split that is looked at, [N, *spatial, C] and [N].
       training: images and labels of the training split.
-      others: runs that it is compared with, by what they are.
+      arm: the run's.
+      arms: the other arms' runs of the same seed and data, by arm.
+      others: runs that it is compared with, by what they are: `next seed`, of its arm, and the baseline.
       settings: of the config.
       key: of the run's seed.
     """
@@ -28,6 +30,8 @@ class Occasion:
     images: np.ndarray
     labels: np.ndarray
     training: tuple[np.ndarray, np.ndarray]
+    arm: str
+    arms: Mapping[str, Subject]
     others: Mapping[str, Subject]
     settings: MeasureConfig
     key: jax.Array

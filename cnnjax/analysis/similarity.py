@@ -12,7 +12,7 @@ from cnnjax.analysis.subject import Subject, stage_outputs
 _matmul = functools.partial(jnp.einsum, precision=jax.lax.Precision.HIGHEST)
 
 # HSIC_1 divides by n - 3.
-_LEAST_EXAMPLES = 4
+LEAST_EXAMPLES = 4
 
 
 def linear_cka(x: np.ndarray | jax.Array, y: np.ndarray | jax.Array, debiased: bool = False) -> float:
@@ -31,7 +31,7 @@ def linear_cka(x: np.ndarray | jax.Array, y: np.ndarray | jax.Array, debiased: b
     Raises:
       ValueError: if they are not two matrices of equally many rows, at least 2, or at least 4 where debiased.
     """
-    least = _LEAST_EXAMPLES if debiased else 2
+    least = LEAST_EXAMPLES if debiased else 2
     if np.ndim(x) != 2 or np.ndim(y) != 2 or len(x) != len(y) or len(x) < least:
         raise ValueError(f"x and y must be [N, D] and [N, E], N >= {least}, not {np.shape(x)} and {np.shape(y)}")
     everyone = jnp.ones(len(x))
@@ -69,10 +69,8 @@ def cka(first: Subject, second: Subject, images: np.ndarray, *, key: jax.Array, 
     Raises:
       ValueError: for fewer than 4 images, or a batch size below 4.
     """
-    if len(images) < _LEAST_EXAMPLES or batch_size < _LEAST_EXAMPLES:
-        raise ValueError(
-            f"images and batch size must be at least {_LEAST_EXAMPLES}, not {len(images)} and {batch_size}"
-        )
+    if len(images) < LEAST_EXAMPLES or batch_size < LEAST_EXAMPLES:
+        raise ValueError(f"images and batch size must be at least {LEAST_EXAMPLES}, not {len(images)} and {batch_size}")
     order = np.asarray(jax.random.permutation(key, len(images)))
 
     def batch(mask: jax.Array, rows: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
@@ -117,7 +115,7 @@ def _unbiased(product: jax.Array, counted: jax.Array) -> jax.Array:
     product = product * off_diagonal
     rows = product.sum(1) / jnp.maximum(n - 2, 1)
     centred = product - rows[:, None] - rows + rows.sum() / jnp.maximum(n - 1, 1)
-    return jnp.where(n >= _LEAST_EXAMPLES, centred * off_diagonal, 0)
+    return jnp.where(n >= LEAST_EXAMPLES, centred * off_diagonal, 0)
 
 
 def _inner(one: jax.Array, two: jax.Array) -> jax.Array:

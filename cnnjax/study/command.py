@@ -14,7 +14,7 @@ from cnnjax.data.dataset import Dataset, DataSummary, load_dataset
 from cnnjax.models.description import describe
 from cnnjax.study.experiment import Experiment, read_experiment
 from cnnjax.study.files import is_disk_full
-from cnnjax.study.measuring import measure_study
+from cnnjax.study.measuring import measure_study, to_measure
 from cnnjax.study.report import print_summary, require_finished, write_report
 from cnnjax.study.results import collect, troubles
 from cnnjax.study.runner import DiskFull, load_datasets, run_study, unfinished
@@ -102,7 +102,8 @@ def _run(request: Request, console: Console, interruption: Interruption) -> int:
         raise RequestError(f"--top: {request.config} screens no architectures; leave it out")
     study = open_study(folder, experiment)
     units = _wanted(request, experiment, study)
-    if units or not _has_report(study):
+    lacking = to_measure(study)
+    if units or lacking or not _has_report(study):
         with interruption.nothing_to_save():
             datasets = load_datasets(study, units)
         with claim(folder):
@@ -158,8 +159,10 @@ def _train(
         console.print(to_do, highlight=False, soft_wrap=True)
         run_study(study, part, datasets, console, interruption)
     with interruption.nothing_to_save():
-        measure_study(study, datasets, console)
-        write_report(study)
+        try:
+            measure_study(study, datasets, console)
+        finally:
+            write_report(study)
         write_study(dataclasses.replace(study, reported=True))
 
 

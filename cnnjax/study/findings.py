@@ -13,9 +13,9 @@ from cnnjax.config import RequestError
 from cnnjax.study.workdir import Unit
 
 
-def measure_file(unit: Unit, name: str) -> epath.Path:
-    """Where a measure of a run is kept; its arrays lie beside it."""
-    return unit.folder / "measures" / f"{name}.json"
+def measure_file(unit: Unit, piece: str) -> epath.Path:
+    """Where a piece of what is measured of a run is kept; its arrays lie beside it."""
+    return unit.folder / "measures" / f"{piece}.json"
 
 
 def read_measure(path: epath.Path) -> dict[str, Any]:

@@ -1,6 +1,7 @@
 """Measures of finished runs: taken once, kept beside the run, never overwritten."""
 
 import dataclasses
+import functools
 import io
 import json
 from collections.abc import Callable
@@ -8,36 +9,97 @@ from typing import Any
 
 import jax
 import numpy as np
+from etils import epath
 from rich.console import Console
 
-from cnnjax.analysis.measures import MEASURES
+from cnnjax.analysis.lie_derivative import GROUPS
+from cnnjax.analysis.measures import LEAST, MEASURES, READS
 from cnnjax.analysis.occasion import Measured, Occasion
 from cnnjax.analysis.subject import Subject
-from cnnjax.config import Config, DataConfig, MeasureConfig, RequestError, choose
-from cnnjax.data.dataset import Dataset, load_dataset
+from cnnjax.config import DataConfig, MeasureConfig, RequestError, choose
+from cnnjax.data.dataset import Dataset, DataSummary, load_dataset
 from cnnjax.ops.transformations.table import find
 from cnnjax.study.files import partial, write_json
 from cnnjax.study.findings import measure_file, read_measure
-from cnnjax.study.loading import load
+from cnnjax.study.loading import Run, load
 from cnnjax.study.workdir import Study, Unit, read_status
 
-Tell = Callable[[str], None]
+Load = Callable[[epath.Path], Run]
 
 
-def check_measures(config: Config, shape: tuple[int, ...]) -> None:
-    """Raises `RequestError` for a measure or a transformation that there is not, or not for examples of this shape."""
-    for name in config.measures.names:
+def check_measures(measures: MeasureConfig, summary: DataSummary) -> None:
+    """Raises `RequestError` for a measure or a transformation that there is not, or that cannot be taken of examples of
+    this shape or so few of them."""
+    images = min(measures.images, summary.sizes[measures.split])
+    for name in measures.names:
         choose(MEASURES, name, "measure")
-    for name in config.measures.transformations:
+        for field, given in (("images", images), ("batch_size", measures.batch_size)):
+            least = LEAST.get(name, {}).get(field, 1)
+            if given < least:
+                raise RequestError(f"config.measures.{field}: {name} needs {least} at least; there are {given}")
+        if "transformations" in READS.get(name, ()):
+            _check_transformations(name, measures.transformations, len(summary.shape) - 1)
+
+
+def _check_transformations(measure: str, names: tuple[str, ...], dimensions: int) -> None:
+    where = "config.measures.transformations"
+    for name in names:
         try:
             entry = find(name)
         except ValueError as error:
-            raise RequestError(f"config.measures.transformations: {error}") from None
-        if config.measures.names and entry.dimensions != len(shape) - 1:
+            raise RequestError(f"{where}: {error}") from None
+        if entry.dimensions != dimensions:
             raise RequestError(
-                f"config.measures.transformations: {name} is for {entry.dimensions} spatial dimensions; the data have "
-                f"{len(shape) - 1}"
+                f"{where}: {name} is for {entry.dimensions} spatial dimensions; the data have {dimensions}"
             )
+    if measure == "lie_derivative" and not set(names) & set(GROUPS):
+        raise RequestError(f"{where}: lie_derivative is along {', '.join(GROUPS)}; given {', '.join(names) or 'none'}")
+
+
+def pieces(measures: MeasureConfig) -> dict[str, tuple[str, MeasureConfig]]:
+    """What is measured at a time and kept in a file, by the file's name: a measure, or where it goes over
+    transformations, a measure along one of them; and its settings."""
+    found = {}
+    for name in measures.names:
+        if "transformations" not in READS.get(name, ()):
+            found[name] = (name, measures)
+            continue
+        for along in measures.transformations:
+            if name != "lie_derivative" or along in GROUPS:
+                found[f"{name}_{along}"] = (name, dataclasses.replace(measures, transformations=(along,)))
+    return found
+
+
+def unmeasured(unit: Unit, measures: MeasureConfig) -> list[str]:
+    """The pieces asked for that a run does not have yet.
+
+    Raises:
+      RequestError: if it has one of them by other settings; what is there is not overwritten.
+    """
+    wanted = []
+    for piece, (name, settings) in pieces(measures).items():
+        path = measure_file(unit, piece)
+        if not path.exists():
+            wanted.append(piece)
+            continue
+        before, now = read_measure(path)["settings"], _settings(name, settings)
+        if before != now:
+            field = next(field for field in now if before.get(field) != now[field])
+            raise RequestError(
+                f"config.measures.{field}: {path} was measured with {before.get(field)!r}, not {now[field]!r}; remove "
+                "it to measure anew"
+            )
+    return wanted
+
+
+def to_measure(study: Study) -> list[Unit]:
+    """The finished runs that lack a measure that their arms ask for.
+
+    Raises:
+      RequestError: see `unmeasured`.
+    """
+    done = [unit for unit in study.units if read_status(unit).get("state") == "finished"]
+    return [unit for unit in done if unmeasured(unit, study.experiment.arms[unit.arm].measures)]
 
 
 def measure_study(study: Study, datasets: dict[DataConfig, Dataset], console: Console) -> None:
@@ -49,112 +111,101 @@ def measure_study(study: Study, datasets: dict[DataConfig, Dataset], console: Co
       console: told of each measure, in a line.
 
     Raises:
-      RequestError: before anything is measured, for measures that cannot be taken; see the functions below.
+      RequestError: before anything is measured, for measures that cannot be taken, and for a run without a checkpoint,
+        with other measures there, or of another image size than the data.
     """
-    to_do = []
-    for unit in study.units:
-        config = study.experiment.arms[unit.arm]
-        if config.measures.names and read_status(unit).get("state") == "finished":
-            if config.data not in datasets:
-                datasets[config.data] = load_dataset(config.data)
-            check_measures(config, datasets[config.data].summary.shape)
-            if unmeasured(unit, config.measures):
-                to_do.append(unit)
-    for place, unit in enumerate(to_do):
+    units = to_measure(study)
+    arms = study.experiment.arms
+    load_once = functools.lru_cache(maxsize=64)(load)
+    for unit in units:
+        config = arms[unit.arm]
+        if config.data not in datasets:
+            datasets[config.data] = load_dataset(config.data)
+        summary, run = datasets[config.data].summary, load_once(unit.folder)
+        check_measures(config.measures, summary)
+        if run.dataset.shape != summary.shape:
+            raise RequestError(f"{unit.folder} was trained on {run.dataset.shape}; the data are {summary.shape}")
+    for place, unit in enumerate(units):
 
-        def tell(name: str, unit: Unit = unit, place: int = place) -> None:
-            line = f"{unit.arm} seed {unit.seed} ({place + 1} of {len(to_do)}): measuring {name}"
+        def tell(piece: str, unit: Unit = unit, place: int = place) -> None:
+            line = f"{unit.arm} seed {unit.seed} ({place + 1} of {len(units)}): measuring {piece}"
             console.print(line, markup=False, highlight=False, soft_wrap=True)
 
-        measure_unit(unit, study, datasets[study.experiment.arms[unit.arm].data], tell)
+        measure_unit(unit, study, datasets[arms[unit.arm].data], load_once, tell)
 
 
-def unmeasured(unit: Unit, measures: MeasureConfig) -> list[str]:
-    """The measures asked for that a run does not have yet.
-
-    Raises:
-      RequestError: if it has one of them by other settings; what is there is not overwritten.
-    """
-    wanted = []
-    for name in measures.names:
-        path = measure_file(unit, name)
-        if not path.exists():
-            wanted.append(name)
-            continue
-        before, now = read_measure(path)["settings"], _settings(measures)
-        if before != now:
-            field = next(field for field in now if before.get(field) != now[field])
-            raise RequestError(
-                f"config.measures.{field}: {path} was measured with {before.get(field)!r}, not {now[field]!r}; remove "
-                "it to measure anew"
-            )
-    return wanted
-
-
-def measure_unit(unit: Unit, study: Study, dataset: Dataset, tell: Tell) -> None:
+def measure_unit(unit: Unit, study: Study, dataset: Dataset, load_run: Load, tell: Callable[[str], None]) -> None:
     """Takes the measures of a finished run that its config asks for and that it does not have.
 
     Args:
       unit: the run.
       study: it belongs to.
       dataset: the run's config's.
-      tell: told of each measure before it is taken.
+      load_run: `cnnjax.load`, or what remembers it.
+      tell: told of each piece before it is taken.
 
     Raises:
-      RequestError: for a run without a checkpoint, with other measures there, or of another image size than the data.
+      RequestError: for what a measure refuses.
     """
     measures = study.experiment.arms[unit.arm].measures
-    wanted = unmeasured(unit, measures)
-    if not wanted:
-        return
-    run = load(unit.folder)
-    if run.dataset.shape != dataset.summary.shape:
-        raise RequestError(f"{unit.folder} was trained on {run.dataset.shape}; the data are {dataset.summary.shape}")
     split = dataset.test if measures.split == "test" else dataset.validation
-    images, labels = split.images[: measures.images], split.labels[: measures.images]
+    run = load_run(unit.folder)
+    arms, others = _relatives(unit, study, run, load_run)
     occasion = Occasion(
         subject=run.subject,
-        images=images,
-        labels=labels,
+        images=split.images[: measures.images],
+        labels=split.labels[: measures.images],
         training=(dataset.train.images, dataset.train.labels),
-        others=_others(unit, study),
+        arm=unit.arm,
+        arms=arms,
+        others=others,
         settings=measures,
         key=jax.random.key(unit.seed),
     )
-    for name in wanted:
-        tell(name)
-        _write(unit, name, measures, MEASURES[name](occasion))
+    every = pieces(measures)
+    for piece in unmeasured(unit, measures):
+        name, settings = every[piece]
+        tell(piece)
+        try:
+            measured = MEASURES[name](dataclasses.replace(occasion, settings=settings))
+        except ValueError as error:
+            raise RequestError(f"config.measures: {name} of {unit.folder}: {error}") from error
+        _write(unit, piece, _settings(name, settings), measured)
 
 
-def _others(unit: Unit, study: Study) -> dict[str, Subject]:
-    """The finished runs that a run is compared with: the same arm's of the next seed, and the baseline's of its own."""
-    others = {}
-    baseline = study.experiment.baseline
-    candidates = {f"seed {unit.seed + 1}": (unit.arm, unit.seed + 1)}
-    if baseline not in (None, unit.arm):
-        candidates[str(baseline)] = (str(baseline), unit.seed)
-    for name, which in candidates.items():
-        for other in study.units:
-            if (other.arm, other.seed) == which and read_status(other).get("state") == "finished":
-                others[name] = load(other.folder).subject
-    return others
+def _relatives(unit: Unit, study: Study, run: Run, load_run: Load) -> tuple[dict[str, Subject], dict[str, Subject]]:
+    """The finished runs of the same images and classes: of the other arms with the same seed; and those that a run is
+    compared with, the next seed of its own arm and the baseline."""
+    same = {}
+    for other in study.units:
+        near = other.seed == unit.seed or (other.arm == unit.arm and other.seed == unit.seed + 1)
+        if near and other != unit and read_status(other).get("state") == "finished":
+            loaded = load_run(other.folder)
+            alike = ("shape", "num_classes", "low", "high")
+            if all(getattr(loaded.dataset, field) == getattr(run.dataset, field) for field in alike):
+                same[other] = loaded.subject
+    arms = {other.arm: subject for other, subject in same.items() if other.seed == unit.seed}
+    others = [subject for other, subject in same.items() if other.seed != unit.seed]
+    baseline = str(study.experiment.baseline)
+    compared = {baseline: arms[baseline]} if baseline in arms else {}
+    return arms, compared | dict(zip(("next seed",), others, strict=False))
 
 
-def _settings(measures: MeasureConfig) -> dict[str, Any]:
-    """What decides on the numbers: all but which are asked for and the batch size."""
+def _settings(name: str, measures: MeasureConfig) -> dict[str, Any]:
+    """What decides on the numbers of a measure."""
     values = json.loads(json.dumps(dataclasses.asdict(measures)))
-    return {name: value for name, value in values.items() if name not in ("names", "batch_size")}
+    return {field: values[field] for field in ("split", "images", *READS.get(name, ()))}
 
 
-def _write(unit: Unit, name: str, measures: MeasureConfig, measured: Measured) -> None:
+def _write(unit: Unit, piece: str, settings: dict[str, Any], measured: Measured) -> None:
     """The findings last: where they are, the measure is whole."""
-    path = measure_file(unit, name)
+    path = measure_file(unit, piece)
     path.parent.mkdir(parents=True, exist_ok=True)
     if measured.arrays:
         buffer = io.BytesIO()
         np.savez_compressed(buffer, allow_pickle=False, **measured.arrays)
-        arrays = path.parent / f"{name}.npz"
+        arrays = path.parent / f"{piece}.npz"
         partial(arrays).write_bytes(buffer.getvalue())
         partial(arrays).replace(arrays)
     findings = [dataclasses.asdict(finding) for finding in measured.findings]
-    write_json(path, {"settings": _settings(measures), "findings": findings})
+    write_json(path, {"settings": settings, "findings": findings})

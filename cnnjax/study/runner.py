@@ -50,7 +50,7 @@ def load_datasets(study: Study, units: list[Unit]) -> dict[DataConfig, Dataset]:
         except RequestError as error:
             raise RequestError(f"config.filters: {error}") from None
         check_request(config, summary, saved)
-        check_measures(config, summary.shape)
+        check_measures(config.measures, summary)
         checked[arm] = (config, summary)
     return datasets
 
