@@ -21,6 +21,7 @@ import itertools
 from typing import Any
 
 from cnnjax.config import Config, DataConfig, MeasureConfig, OptimConfig, StudyConfig, TrainConfig
+from cnnjax.study.experiment import Column
 
 DEPTHS = (20, 32, 56)
 WIDTH = 4
@@ -49,4 +50,12 @@ def arms() -> dict[str, dict[str, Any]]:
     return {
         f"{network} {norm}": {"model.name": NETWORKS[network], "model.norm": NORMS[norm], "model.width": WIDTH}
         for network, norm in itertools.product(NETWORKS, NORMS)
+    }
+
+
+def columns() -> dict[str, Column]:
+    """What reaches the first layers, of what reaches the head."""
+    return {
+        "gradient at the input": Column("output_gradient_norm", "input"),
+        "gradient at the logits": Column("output_gradient_norm", "head"),
     }

@@ -26,6 +26,7 @@ from cnnjax.config import (
     StudyConfig,
     TrainConfig,
 )
+from cnnjax.study.experiment import Column
 
 
 def get_config() -> Config:
@@ -50,4 +51,18 @@ def arms() -> dict[str, dict[str, Any]]:
         "random": {"filters": "stage.*=gaussian,frozen;head/.*=init,trained"},
         "kmeans": {"filters": "stage.*=kmeans,frozen;head/.*=init,trained"},
         "linear": {"model": ModelConfig(name="logistic")},
+    }
+
+
+def columns() -> dict[str, Column]:
+    """Under attack by projected gradients, and of images of noise."""
+    return {
+        "accuracy at 0.05 in L-inf (%)": Column("pgd_linf/accuracy", magnitude=0.05),
+        "accuracy at 0.1 in L-inf (%)": Column("pgd_linf/accuracy", magnitude=0.1),
+        "accuracy at 1 in L2 (%)": Column("pgd_l2/accuracy", magnitude=1.0),
+        "brought to a target at 0.1 (%)": Column("pgd_linf_targeted/success", magnitude=0.1),
+        "on the learned arm's images at 0.1 (%)": Column("transfer/from learned/accuracy"),
+        "on the random arm's images at 0.1 (%)": Column("transfer/from random/accuracy"),
+        "confidence in noise by gradients (%)": Column("fooling by gradient"),
+        "confidence in noise by evolution (%)": Column("fooling by evolution"),
     }

@@ -31,6 +31,7 @@ from cnnjax.config import (
     StudyConfig,
     TrainConfig,
 )
+from cnnjax.study.experiment import Column
 
 POOLS = ("max", "average", "blur", "stride")
 FILTERS: dict[str, dict[str, Any]] = {
@@ -63,4 +64,17 @@ def arms() -> dict[str, dict[str, Any]]:
     return {
         f"{source} {pool}": {**fields, "model.pool": pool}
         for (source, fields), pool in itertools.product(FILTERS.items(), POOLS)
+    }
+
+
+def columns() -> dict[str, Column]:
+    """The two halves of the question, and how far the last stage moves with the input or stays."""
+    return {
+        "consistency under shifts (%)": Column("random_shift/consistency"),
+        "accuracy at 4 pixels (%)": Column("translation/accuracy", magnitude=4.0),
+        "accuracy at 36 degrees (%)": Column("rotation/accuracy", magnitude=36.0),
+        "accuracy at half the size (%)": Column("scale/accuracy", magnitude=-1.0),
+        "equivariance error of stage 2 at 4 pixels": Column("translation/equivariance_error", "stage2", 4.0),
+        "invariance error of stage 2 at 4 pixels": Column("translation/invariance_error", "stage2", 4.0),
+        "Goodfellow's score of stage 2 under translation": Column("translation/goodfellow_top", "stage2"),
     }

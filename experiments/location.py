@@ -21,6 +21,7 @@ With a set that TFDS has prepared, whose labels are not places, it asks what the
 from typing import Any
 
 from cnnjax.config import Config, DataConfig, MeasureConfig, ModelConfig, OptimConfig, StudyConfig, TrainConfig
+from cnnjax.study.experiment import Column
 
 
 def get_config() -> Config:
@@ -44,3 +45,11 @@ def arms() -> dict[str, dict[str, Any]]:
         "none": {"model.padding": "valid"},
     }
     return {**padded, "positions seen": {"model.padding": "circular", "model.pool": "max"}}
+
+
+def columns() -> dict[str, Column]:
+    """Whether the features move with the digit, and what is said of it at a third of its width."""
+    return {
+        "accuracy at 2 pixels (%)": Column("translation/accuracy", magnitude=2.0),
+        "equivariance error of stage 3 at 8 pixels": Column("translation/equivariance_error", "stage3", 8.0),
+    }

@@ -22,7 +22,7 @@ import itertools
 from typing import Any
 
 from cnnjax.config import Config, DataConfig, MeasureConfig, ModelConfig, OptimConfig, StudyConfig, TrainConfig
-from cnnjax.study.experiment import Lines
+from cnnjax.study.experiment import Column, Lines
 
 WINDOWS = ("none", "stride", "max", "average", "l2", "gaussian", "stochastic", "blur")
 REGIONS = ("learned", "dynamic")
@@ -58,3 +58,10 @@ def arms() -> dict[str, dict[str, Any]]:
 def lines() -> Lines:
     """A line for each pool, over the training set's size."""
     return Lines("data.examples", {pool: tuple(f"{pool} {size}" for size in SIZES) for pool in (*WINDOWS, *REGIONS)})
+
+
+def columns() -> dict[str, Column]:
+    """How often two random shifts of an image are given the same class."""
+    return {
+        "consistency under shifts (%)": Column("random_shift/consistency"),
+    }

@@ -17,6 +17,7 @@ About five minutes on two CPU cores. On an accelerator, with a set that TFDS has
 from typing import Any
 
 from cnnjax.config import Config, DataConfig, MeasureConfig, ModelConfig, OptimConfig, StudyConfig, TrainConfig
+from cnnjax.study.experiment import Column
 
 POOLS = ("global_average", "global_max", "adaptive_average", "adaptive_max", "pyramid", "dynamic")
 
@@ -36,3 +37,14 @@ def get_config() -> Config:
 def arms() -> dict[str, dict[str, Any]]:
     """Each pool whose features are as many whatever the image's size."""
     return {pool: {"model.pool": pool} for pool in POOLS}
+
+
+def columns() -> dict[str, Column]:
+    """At other sizes of the image, and of the digit in it."""
+    return {
+        "at half the size (%)": Column("size/accuracy", magnitude=0.5),
+        "at the size of training (%)": Column("size/accuracy", magnitude=1.0),
+        "at 1.5 times (%)": Column("size/accuracy", magnitude=1.5),
+        "at twice the size (%)": Column("size/accuracy", magnitude=2.0),
+        "digits of half the size (%)": Column("scale/accuracy", magnitude=-1.0),
+    }

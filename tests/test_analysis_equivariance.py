@@ -103,6 +103,7 @@ def test_photometric_transformations_act_on_no_grid() -> None:
     assert all((f.value > 0) == (f.magnitude > 0) for f in findings)
 
 
+@pytest.mark.slow
 def test_only_lengths_are_scaled_to_the_grid() -> None:
     features = jnp.asarray(RNG.normal(size=(2, 4, 4, 1)), jnp.float32)
     np.testing.assert_array_equal(act_on_grid(features, "translation", 2.0, (8, 8)), np.roll(features, 1, axis=2))

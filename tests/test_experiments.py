@@ -30,7 +30,7 @@ def dataset(config: DataConfig) -> Dataset:
     if config.name == "mnist1d":
         train = round(train * (1 - config.validation))
     assert config.examples <= train
-    sizes = {"train": config.examples or train, "validation": 10, "test": 10}
+    sizes = {"train": config.examples or train, "validation": 100, "test": 500}
     summary = DataSummary(config.name, shape, len(config.classes) or classes, (0.0,), (1.0,), 0.0, 255.0, sizes)
     empty = Split(np.zeros((0, *shape), np.uint8), np.zeros(0, np.int32))
     return Dataset(summary, empty, empty, empty)

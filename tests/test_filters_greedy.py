@@ -11,7 +11,7 @@ from scipy import ndimage
 from cnnjax.config import FilterRule, FitConfig, RequestError
 from cnnjax.filters import greedy
 from cnnjax.filters.combination import add_mixing, bank_place
-from cnnjax.filters.greedy import Fitting, fit_greedily, look_function, plan_fittings
+from cnnjax.filters.greedy import Fitting, check_fittings, fit_greedily, look_function, plan_fittings
 from cnnjax.filters.places import find_places
 from cnnjax.filters.plan import Flat, cover, flatten, unflatten
 from cnnjax.filters.unsupervised import FilterBank
@@ -284,6 +284,27 @@ def test_layers_that_nothing_can_be_fitted_to(layer: Any, source: str, says: str
 def test_centroids_come_from_what_gives_centroids() -> None:
     with pytest.raises(RequestError, match="code/centroids: centroids come from patches or kmeans, not pca"):
         Fitted(coates(3, width=4, kernel_size=2), "code/.* pca;(whiten|head)/.* init", FitConfig())
+
+
+@pytest.mark.parametrize(
+    ("source", "width", "problem"),
+    [
+        ("pca", 9, "pca cannot give 9 filters: patches of 9 values have 8 principal components"),
+        ("zca", 8, "zca cannot give 8 filters: whitening gives as many filters as a patch has values, 9"),
+        ("kmeans", 8, r"kmeans cannot give 8 filters: config\.fit\.patches is 7"),
+        ("patches", 8, r"patches cannot give 8 filters: config\.fit\.patches is 7"),
+    ],
+)
+def test_numbers_of_filters_that_no_data_could_give(source: str, width: int, problem: str) -> None:
+    def fittings(width: int) -> list[Fitting]:
+        model = convnet(3, width=width, depth=1, kernel_size=3)
+        params = flatten(drawn_variables(model, (1, 8, 8, 1))["params"])
+        rules = cover(params, [FilterRule("stage1/.*", source), FilterRule("head/.*")])
+        return plan_fittings(rules, {place.path: place for place in find_places(model, params, (8, 8, 1))})
+
+    with pytest.raises(RequestError, match=f"^stage1/conv/kernel: {problem}$"):
+        check_fittings(fittings(width), 7)
+    check_fittings(fittings(9 if source == "zca" else 7), 7)
 
 
 def test_fittings_are_in_the_order_of_execution() -> None:

@@ -3,6 +3,7 @@
 import dataclasses
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
@@ -139,6 +140,21 @@ def test_regions_take_the_last_stage_and_windows_those_before(pool: str) -> None
         assert table.output[0] == (*(size // 3 for size in spatial), 4)  # max pooling
         assert table.receptive_field[0] == (5,) * len(spatial)
         assert table.receptive_field[1] is None
+
+
+def test_causal_padding_sees_nothing_that_comes_later() -> None:
+    model = convnet(3, width=2, depth=2, kernel_size=3, pool="none", padding="causal")
+    variables = drawn_variables(model, (1, 9, 1))
+    x = jnp.asarray(np.random.default_rng(0).normal(size=(1, 9, 1)), jnp.float32)
+    seen = jax.jacobian(lambda x: run_stages(model, variables, x, until="stage2")[0].sum(-1))(x)[:, 0, :, 0]
+    assert seen.shape == (9, 9)
+    assert not np.triu(seen, 1).any()
+    assert np.tril(seen).any(1).all()
+
+
+def test_pool_none_has_no_windows() -> None:
+    with pytest.raises(RequestError, match="pool none has no windows"):
+        convnet(10, pool="none", pool_size=3)
 
 
 def test_windows_overlap_where_their_stride_is_less_than_their_size() -> None:

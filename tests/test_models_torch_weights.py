@@ -16,7 +16,7 @@ from cnnjax.config import RequestError
 from cnnjax.models import load_torch
 from cnnjax.models.network import run_stages
 from cnnjax.models.registry import build
-from cnnjax.models.torch_weights import FAMILIES, _arrange, torch_name
+from cnnjax.models.torch_weights import FAMILIES, _arrange, _published_name, torch_name
 
 # Of torchvision 0.29 with the weights of `drawn` on `IMAGE`, three classes.
 LOGITS = {
@@ -60,6 +60,19 @@ def test_logits_are_those_of_torchvision(name: str, tmp_path: Path) -> None:
     variables = load_torch(published_file(name, tmp_path), name)
     model = cnnjax.build(name, num_classes=3)
     np.testing.assert_allclose(jax.jit(model.apply)(variables, IMAGE)[0], LOGITS[name], rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("published", "name"),
+    [
+        ("features.denseblock1.denselayer12.norm.2.running_var", "features.denseblock1.denselayer12.norm2.running_var"),
+        ("features.denseblock4.denselayer1.conv.1.weight", "features.denseblock4.denselayer1.conv1.weight"),
+        ("features.denseblock4.denselayer1.conv1.weight", "features.denseblock4.denselayer1.conv1.weight"),
+        ("layer1.0.conv1.weight", "layer1.0.conv1.weight"),
+    ],
+)
+def test_older_names_of_published_files(published: str, name: str) -> None:
+    assert _published_name(published) == name
 
 
 def test_a_flattened_grid_is_read_with_channels_last() -> None:

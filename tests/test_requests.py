@@ -137,6 +137,22 @@ def test_describe_takes_images_of_any_shape(
     assert "resnet18 on images (224, 224, 3)" in said and "11,689,512" in said
 
 
+@pytest.mark.parametrize(
+    ("plan", "problem"),
+    [
+        ("stage1/.*=he,frozen", "no rule covers"),
+        ("stage1/.*=kmean,frozen;(stage2|head)/.*=init,trained", "unknown source of filters 'kmean'"),
+        ("stage1/.*=zca,frozen;(stage2|head)/.*=init,trained", "stage1/conv/kernel: zca cannot give 4 filters"),
+    ],
+)
+def test_describe_refuses_a_plan_that_cannot_be_run(
+    plan: str, problem: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert ask(tmp_path / "study", "--mode=describe", "--arms=learned", f"--config.filters={plan}") == 2
+    said = capsys.readouterr().err
+    assert problem in said and len(said.splitlines()) == 1
+
+
 @pytest.mark.slow
 def test_diverged_run_is_named_and_the_rest_go_on(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     experiment = tmp_path / "diverging.py"

@@ -109,6 +109,7 @@ def interrupt(workdir: Path, instant: Instant, number: signal.Signals, *flags: s
         assert_leaves_at_once(process, number)
 
 
+@pytest.mark.slow
 def test_finished_study_trains_nothing(finished: Path) -> None:
     before = {path: path.stat().st_mtime_ns for path in finished.rglob("*")}
     again = launch(finished, ALONE)

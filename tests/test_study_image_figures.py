@@ -5,7 +5,7 @@ import pytest
 from matplotlib.figure import Figure
 
 from cnnjax.analysis.pictures import PICTURES
-from cnnjax.study.image_figures import WORDS, confusion, draw_images
+from cnnjax.study.image_figures import WORDS, confusion, draw_images, similarity
 
 RNG = np.random.default_rng(0)
 
@@ -18,16 +18,16 @@ def test_every_picture_has_its_words() -> None:
     assert set(WORDS) == set(PICTURES)
 
 
-@pytest.mark.parametrize("shape", [(5, 4), (5, 4, 1), (5, 4, 3)])
+@pytest.mark.parametrize("shape", [(5, 4), (5, 3), (5, 1), (1, 1), (5, 4, 1), (5, 4, 3)])
 def test_images_of_each_row_are_on_their_own_scale(shape: tuple[int, ...]) -> None:
     arrays = {"saliency/image": RNG.normal(size=(3, *shape)), "saliency/saliency": 100 * RNG.normal(size=(3, *shape))}
-    (picture,) = draw_images("learned", arrays)
+    (picture,) = draw_images("learned", arrays, 2)
     assert picture.title == "Saliency: learned" and picture.name == "saliency_learned"
     shown = images_of(picture.figure)
     assert len(shown) == 6
     for found, image in zip(shown, [*arrays["saliency/image"], *arrays["saliency/saliency"]], strict=True):
-        expected = (image - image.min()) / np.ptp(image)
-        np.testing.assert_allclose(found, expected[..., 0] if shape[-1] == 1 else expected, atol=1e-6)
+        expected = (image - image.min()) / (np.ptp(image) or 1)
+        np.testing.assert_allclose(found, expected[..., 0] if shape[2:] == (1,) else expected, atol=1e-6)
     labels = [axes.get_ylabel() for axes in picture.figure.axes]
     assert [label for label in labels if label] == ["image", "saliency"]
 
@@ -35,23 +35,38 @@ def test_images_of_each_row_are_on_their_own_scale(shape: tuple[int, ...]) -> No
 @pytest.mark.parametrize("shape", [(9,), (9, 1)])
 def test_signals_are_curves(shape: tuple[int, ...]) -> None:
     signals = RNG.normal(size=(2, *shape))
-    (picture,) = draw_images("a", {"saliency/image": signals})
+    (picture,) = draw_images("a", {"saliency/image": signals}, 1)
     curves = [line.get_ydata() for axes in picture.figure.axes for line in axes.lines]
     np.testing.assert_allclose(curves, signals.reshape(2, 9), rtol=1e-6)
 
 
 def test_an_even_image_and_an_arm_with_odd_characters_are_drawn() -> None:
-    (picture,) = draw_images("a$<b>/c", {"occlusion/image": np.full((1, 4, 4, 1), 7.0)})
+    (picture,) = draw_images("a$<b>/c", {"occlusion/image": np.full((1, 4, 4, 1), 7.0)}, 2)
     np.testing.assert_array_equal(images_of(picture.figure)[0], 0)
 
 
 def test_of_the_strongest_patches_the_first_is_shown() -> None:
     patches = RNG.normal(size=(3, 5, 4, 4, 1))
-    (picture,) = draw_images("a", {"strongest/stage1": patches})
+    (picture,) = draw_images("a", {"strongest/stage1": patches}, 2)
     shown = images_of(picture.figure)
     assert len(shown) == 3
     first = patches[2, 0, ..., 0]
     np.testing.assert_allclose(shown[2], (first - first.min()) / np.ptp(first), atol=1e-6)
+
+
+def test_of_volumes_the_middle_slice_is_shown() -> None:
+    volumes = RNG.normal(size=(1, 5, 4, 3, 1))
+    (picture,) = draw_images("a", {"saliency/image": volumes}, 3)
+    middle = volumes[0, 2, ..., 0]
+    np.testing.assert_allclose(images_of(picture.figure)[0], (middle - middle.min()) / np.ptp(middle), atol=1e-6)
+
+
+def test_similarity_shows_its_values_by_stage() -> None:
+    matrix = np.array([[1, 0.25], [0.25, 1]])
+    axes = similarity("a", matrix, ["input", "head"]).figure.axes[0]
+    np.testing.assert_array_equal(axes.images[0].get_array(), matrix)
+    assert [text.get_text() for text in axes.texts] == ["1.00", "0.25", "0.25", "1.00"]
+    assert [label.get_text() for label in axes.get_yticklabels()] == ["input", "head"]
 
 
 def test_confusion_shows_counts_and_the_shares_of_rows() -> None:

@@ -7,7 +7,7 @@ from matplotlib.axes import Axes
 
 from cnnjax.analysis.measures import MEASURES
 from cnnjax.study.figures import MOST_ARMS_DRAWN, Picture
-from cnnjax.study.measure_figures import MEANINGS, draw_measures, gradient_curves
+from cnnjax.study.measure_figures import MEANINGS, consistency_scatter, draw_measures, gradient_curves
 from cnnjax.study.results import COLUMNS
 from cnnjax.study.statistics import estimate
 from tests.test_analysis_measures import METRICS
@@ -68,7 +68,6 @@ def test_of_one_seed_the_interval_is_that_over_images() -> None:
     [
         ("pgd_l2/accuracy", "length of the change (in the pixels' range)"),
         ("size/accuracy", "sides of the image, relative to those of training"),
-        ("random_shift/consistency", "largest shift (pixels)"),
         ("gain/accuracy", "gain (decibels)"),
     ],
 )
@@ -112,6 +111,32 @@ def test_one_figure_for_each_metric_and_none_of_whole_runs_or_too_many_arms() ->
     two = [("a", 0, metric, "s", NAN, 0.9, NAN, NAN) for metric in ("cka/b", "dead_units")]
     many = [(str(arm), 0, "zero_share", "s", NAN, 0.9, NAN, NAN) for arm in range(MOST_ARMS_DRAWN + 1)]
     assert [picture.title for picture in draw_measures(table(whole, *two, *many))] == ["B under cka", "Dead units"]
+
+
+def test_transfer_is_a_map_of_arms() -> None:
+    rows = [
+        (arm, seed, f"transfer/from {maker}/accuracy", None, 0.1, value + 0.1 * seed, NAN, NAN)
+        for seed in (0, 1)
+        for (arm, maker), value in {("a", "a"): 0, ("a", "b"): 0.5, ("b", "b"): 0.1, ("b", "a"): 0.8}.items()
+    ]
+    picture = drawn(table(*rows))
+    axes = picture.figure.axes[0]
+    np.testing.assert_allclose(axes.images[0].get_array(), [[5, 55], [85, 15]])
+    assert [text.get_text() for text in axes.texts] == ["5", "55", "85", "15"]
+    assert [label.get_text() for label in axes.get_xticklabels()] == ["a", "b"]
+    assert "changed by 0.1 of the pixels' range" in picture.sentence
+
+
+def test_accuracy_over_consistency_has_a_point_for_each_arm() -> None:
+    rows = [("a", s, "random_shift/consistency", None, 4.0, 0.5 + s / 10, NAN, NAN) for s in (0, 1)]
+    rows += [("b", 0, "random_shift/consistency", None, 4.0, 0.9, NAN, NAN)]
+    rows += [(arm, s, "accuracy", None, NAN, 0.8, NAN, NAN) for arm, s in (("a", 0), ("a", 1), ("b", 0))]
+    picture = consistency_scatter(table(*rows))
+    assert picture is not None
+    (axes,) = picture.figure.axes
+    points = [container.lines[0].get_data() for container in axes.containers]
+    np.testing.assert_allclose([(x[0], y[0]) for x, y in points], [(55, 80), (90, 80)])
+    assert consistency_scatter(table(rows[-1])) is None
 
 
 def test_numbers_that_are_not_finite_leave_the_others() -> None:

@@ -1,7 +1,9 @@
 """The folder of a study: new, gone on with, or refused; and nothing is written by asking."""
 
 import dataclasses
+import datetime
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -80,6 +82,8 @@ def test_study_says_what_it_was_made_on(folder: epath.Path) -> None:
     machine = json.loads((folder / "study.json").read_text())["machine"]
     assert {"jax", "flax", "numpy"} <= set(machine["versions"])
     assert {"devices", "platform", "python"} <= set(machine)
+    assert datetime.date.fromisoformat(machine["date"]) <= datetime.date.today()
+    assert re.fullmatch(r"\d+ cores, .+", machine["processor"])
 
 
 def test_same_request_goes_on(folder: epath.Path) -> None:
@@ -171,7 +175,7 @@ def test_file_in_place_of_a_folder(tmp_path: Path) -> None:
     assert "is a file; give a folder" in refused(epath.Path(tmp_path / "thesis.tex"), experiment())
 
 
-@pytest.mark.parametrize("text", ["", "{", "[]", "null", '{"format": 3}', '{"format": 3, "experiment": "question"}'])
+@pytest.mark.parametrize("text", ["", "{", "[]", "null", '{"format": 4}', '{"format": 4, "experiment": "question"}'])
 def test_unreadable_study(folder: epath.Path, text: str) -> None:
     (folder / "study.json").write_text(text)
     message = refused(folder, experiment())
@@ -181,7 +185,7 @@ def test_unreadable_study(folder: epath.Path, text: str) -> None:
 def test_study_of_another_format(folder: epath.Path) -> None:
     values = json.loads((folder / "study.json").read_text())
     (folder / "study.json").write_text(json.dumps({**values, "format": 99}))
-    assert "has format 99; this version reads 3" in refused(folder, experiment())
+    assert "has format 99; this version reads 4" in refused(folder, experiment())
 
 
 def test_no_study(tmp_path: Path) -> None:

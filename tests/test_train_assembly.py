@@ -171,9 +171,8 @@ def ladder(num_classes: int, *, kernel_size: int) -> Network:
     return Network((*stages, Stage("head", Dense(num_classes))))
 
 
-@pytest.mark.parametrize(
-    "dimensions", [pytest.param(dimensions, marks=[pytest.mark.slow] * (dimensions != 1)) for dimensions in SHAPES]
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("dimensions", SHAPES)
 def test_every_source_changes_with_the_seed_and_not_without(dimensions: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(registry.NETWORKS, "ladder", ladder)
     shape = (*SHAPES[dimensions], 1)

@@ -73,7 +73,8 @@ def scored(x: np.ndarray, labels: np.ndarray, kernel: np.ndarray, bias: np.ndarr
     return float(((x @ kernel + bias).argmax(1) == labels).mean())
 
 
-@pytest.mark.parametrize("name", ["ridge", pytest.param("logistic", marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["ridge", "logistic"])
 def test_every_strength_has_scikit_learns_accuracy(
     name: str, fitted: dict[str, FittedHead], features: dict[str, np.ndarray], digits: Dataset
 ) -> None:

@@ -41,7 +41,9 @@ def predictions(path: RidgePath, features: np.ndarray) -> np.ndarray:
 
 
 @pytest.mark.parametrize("width", [7, 60], ids=["tall", "wide"])
-@pytest.mark.parametrize("chunk", [16, 17, 40, 100])
+@pytest.mark.parametrize(
+    "chunk", [pytest.param(16, marks=pytest.mark.slow), 17, pytest.param(40, marks=pytest.mark.slow), 100]
+)
 def test_equals_scikit_learn(width: int, chunk: int) -> None:
     features, targets = draw(40, width)
     path = ridge_path(array_rows(features), 40, targets, STRENGTHS, chunk)

@@ -69,6 +69,26 @@ def plan_fittings(rules: Mapping[str, FilterRule], places: Mapping[str, Place]) 
     return fittings
 
 
+def check_fittings(fittings: Sequence[Fitting], patches: int) -> None:
+    """Raises `RequestError` where no so many patches can support the number of filters.
+
+    Args:
+      fittings: see `plan_fittings`.
+      patches: that are drawn, `config.fit.patches`.
+    """
+    for place, source in ((fitting.place, fitting.source) for fitting in fittings):
+        filters, values = place.features // place.groups, place.fan_in
+        problem = None
+        if source == "pca" and filters >= values:
+            problem = f"patches of {values} values have {values - 1} principal components"
+        elif source == "zca" and filters != values:
+            problem = f"whitening gives as many filters as a patch has values, {values}"
+        elif source in ("patches", "kmeans") and filters > patches:
+            problem = f"config.fit.patches is {patches}"
+        if problem:
+            raise RequestError(f"{place.path}: {source} cannot give {filters} filters: {problem}")
+
+
 def fit_greedily(
     fittings: Sequence[Fitting],
     looks: Mapping[str, Look],

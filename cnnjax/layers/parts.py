@@ -17,7 +17,13 @@ from cnnjax.layers.pooling import choose_window_pool, commutes
 from cnnjax.ops.borders import Border
 from cnnjax.ops.geometry import Padding
 
-PADDINGS: dict[str, Border] = {"same": "zeros", "valid": "zeros", "reflect": "reflect", "circular": "circular"}
+PADDINGS: dict[str, Border] = {
+    "same": "zeros",
+    "valid": "zeros",
+    "reflect": "reflect",
+    "circular": "circular",
+    "causal": "zeros",
+}
 CONNECTIVITIES = ("conv", "local", "dense")
 
 
@@ -30,7 +36,8 @@ class Parts:
       norm: a key of `NORMS`.
       pool: a key of `cnnjax.layers.pooling.POOLS`.
       padding: `same` for the network's own padding filled with zeros, `reflect` or `circular` for as much of another
-        kind, `valid` for none.
+        kind, `valid` for none, `causal` for zeros that all lie before the first dimension, time: no convolution sees
+        what comes later (pooling does, within its windows).
       init: a key of `INITIALISERS`, for all layers but a linear head, which starts at LeCun's, unless it is `torch`,
         PyTorch's default for every kernel and bias of a network.
       connectivity: `conv`; `local`, the same windows with unshared weights; or `dense`, every input to every position.
@@ -80,7 +87,7 @@ class Parts:
     ) -> nn.Module:
         """A convolution, or what stands in its place; unless told otherwise, with a bias where no norm has one."""
         bias = self.norm not in BIASED_NORMS if use_bias is None else use_bias
-        shape = (features, kernel_size, strides, "valid" if self.padding == "valid" else padding)
+        shape = (features, kernel_size, strides, self.padding if self.padding in ("valid", "causal") else padding)
         starts = starting_fields(self.init)
         if self.connectivity == "conv":
             border = PADDINGS[self.padding]

@@ -1,6 +1,6 @@
 """The small configurable network of the ablations: convolution blocks of doubling width, then a linear head."""
 
-from cnnjax.config import choose
+from cnnjax.config import RequestError, choose
 from cnnjax.layers.dropout import Dropout
 from cnnjax.layers.parts import Parts
 from cnnjax.layers.pooling import POOLS
@@ -48,9 +48,11 @@ def convnet(
       axis_name: the axis of `jax.pmap` that statistics are shared over; None for one device.
 
     Raises:
-      RequestError: for a name that is not there.
+      RequestError: for a name that is not there, or windows where there is no pooling.
     """
     choose({**POOLS, **REGION_POOLS}, pool, "pool")
+    if pool == "none" and (pool_size, pool_stride) != (2, None):
+        raise RequestError("pool none has no windows, and neither pool_size nor pool_stride")
     parts = Parts(act, norm, "max" if pool in REGION_POOLS else pool, padding, init, connectivity, axis_name)
     blocks = [parts.block(width * 2**i, kernel_size, pool=parts.pooling(pool_size, pool_stride)) for i in range(depth)]
     if pool in REGION_POOLS:

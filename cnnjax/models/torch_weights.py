@@ -38,6 +38,11 @@ class Family:
     ignored: str = r".*\.num_batches_tracked"
 
 
+def _published_name(name: str) -> str:
+    """A tensor's name in torchvision's modules: the files of its DenseNets have older ones, `norm.1` for `norm1`."""
+    return re.sub(r"(denselayer\d+\.(?:norm|conv|relu))\.([12])\.", r"\1\2.", name)
+
+
 def load_torch(path: str | Path, name: str, **fields: Any) -> dict[str, Any]:
     """The variables of a network from weights in torchvision's naming.
 
@@ -49,14 +54,15 @@ def load_torch(path: str | Path, name: str, **fields: Any) -> dict[str, Any]:
 
     Returns:
       `params` and `batch_stats` for `build(name, num_classes=..., **fields)`, with as many classes as the file's last
-      layer. The logits are torch's to 1e-4; GoogLeNet's for inputs that have been through its `transform_input`.
+      layer. The logits are torch's to 1e-4. Those of GoogLeNet's published weights are for pixels scaled to [-1, 1],
+      which is what torchvision's `transform_input` makes of its standardisation.
 
     Raises:
       RequestError: for a network without a counterpart, or a file that is no safetensors file or does not fit: the
         first tensors that are missing, left over or of another shape are named.
     """
     family = choose(FAMILIES, name, "network with published weights")
-    tensors = read_tensors(path)
+    tensors = {_published_name(there): tensor for there, tensor in read_tensors(path).items()}
     classifier = f"{family.classifier}.weight"
     if classifier not in tensors or tensors[classifier].ndim != 2:
         raise RequestError(f"{path} does not fit {name}: missing {classifier} [classes, features]")

@@ -22,7 +22,7 @@ from cnnjax.study.screening import choose_top
 from cnnjax.study.workdir import Study, Unit, claim, machine, open_study, read_study, write_study
 from cnnjax.train.compilation_cache import keep_compilations
 from cnnjax.train.interruption import Interruption
-from cnnjax.train.setup import build_model
+from cnnjax.train.setup import build_model, checked_blueprint
 
 OK, SOME_FAILED, WRONG_REQUEST = 0, 1, 2
 
@@ -208,12 +208,14 @@ def _describe(request: Request, console: Console, interruption: Interruption) ->
         summaries: dict[DataConfig, DataSummary] = {}
         described: list[Config] = []
         for arm, config in _experiment(request).arms.items():
-            if any(other.model == config.model and other.data == config.data for other in described):
-                continue
-            described.append(config)
             if config.data not in summaries:
                 summaries[config.data] = _summary_of(request, config.data)
             summary = summaries[config.data]
+            if config.filters != Config().filters:
+                checked_blueprint(config, summary)
+            if any(other.model == config.model and other.data == config.data for other in described):
+                continue
+            described.append(config)
             frame = describe(build_model(config.model, summary), summary.shape)
             table = Table(title=f"{arm}: {config.model.name} on {summary.name} {summary.shape}")
             for column in frame.columns:

@@ -39,6 +39,21 @@ class Lines:
 
 
 @dataclasses.dataclass(frozen=True)
+class Column:
+    """What a measure found, as a column of the table of what was measured.
+
+    Attributes:
+      metric: such as `rotation/accuracy`; see `cnnjax.analysis.measures`.
+      stage: where the metric has stages.
+      magnitude: where it has magnitudes: the nearest to this one.
+    """
+
+    metric: str
+    stage: str | None = None
+    magnitude: float | None = None
+
+
+@dataclasses.dataclass(frozen=True)
 class Experiment:
     """A question as a study asks it.
 
@@ -49,6 +64,7 @@ class Experiment:
       screening: of each architecture, the arm with random filters and the arm that is trained, where the one is to
         foretell the other; see `cnnjax.study.screening`.
       lines: arms to be drawn over a number that they differ in; None for none.
+      columns: of the table of what was measured, by heading; one that ends in `(%)` shows shares in percent.
     """
 
     name: str
@@ -56,6 +72,7 @@ class Experiment:
     arms: dict[str, Config]
     screening: dict[str, tuple[str, str]] = dataclasses.field(default_factory=dict)
     lines: Lines | None = None
+    columns: dict[str, Column] = dataclasses.field(default_factory=dict)
 
     @property
     def study(self) -> StudyConfig:
@@ -70,13 +87,13 @@ class Experiment:
 
 
 def read_experiment(path: str, changes: Mapping[str, Any], arms: list[str] | None) -> Experiment:
-    """The experiment in a file that defines `get_config()`, `arms()` unless there is but one, and perhaps `screening()`
-    or `lines()`.
+    """The experiment in a file that defines `get_config()`, `arms()` unless there is but one, and perhaps
+    `screening()`, `lines()` or `columns()`.
 
     Args:
       path: a Python file. `get_config()` returns a `Config`; `arms()` returns, by name, the fields that each arm
         changes (`{"model.width": 32}`), or a whole section (`{"model": ModelConfig("logistic")}`), which no
-        flag then reaches. `screening()` and `lines()` are described in `Experiment`.
+        flag then reaches. What the other functions return is described in `Experiment`.
       changes: from the flags; they win over the file, but not over what makes an arm that arm.
       arms: the names of those wanted; None for all. Those that they take filters from come along.
 
@@ -113,7 +130,14 @@ def read_experiment(path: str, changes: Mapping[str, Any], arms: list[str] | Non
         wrong = changed.study.baseline
         raise RequestError(f"config.study.baseline: unknown arm {wrong!r}; {nearest(wrong, definitions)}")
     question = (names.get("__doc__") or file.stem).strip().split("\n\n")[0].replace("\n", " ")
-    return Experiment(file.stem, question, chosen, _screening(path, names, definitions), _lines(path, names, every))
+    return Experiment(
+        file.stem,
+        question,
+        chosen,
+        _screening(path, names, definitions),
+        _lines(path, names, every),
+        _columns(path, names),
+    )
 
 
 def _screening(path: str, names: Mapping[str, Any], arms: Mapping[str, Any]) -> dict[str, tuple[str, str]]:
@@ -142,6 +166,13 @@ def _lines(path: str, names: Mapping[str, Any], arms: Mapping[str, Config]) -> L
         if not isinstance(value, int | float):
             raise RequestError(f"--config: {path}: lines() needs a number in {lines.field} of {arm!r}; given {value!r}")
     return lines
+
+
+def _columns(path: str, names: Mapping[str, Any]) -> dict[str, Column]:
+    columns = _call(path, names, "columns") if "columns" in names else {}
+    if not (isinstance(columns, Mapping) and all(isinstance(column, Column) for column in columns.values())):
+        raise RequestError(f"--config: {path}: columns() must return a dict of Column by heading; given {columns!r}")
+    return dict(columns)
 
 
 def _run_file(path: str, file: Path) -> dict[str, Any]:

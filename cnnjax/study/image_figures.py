@@ -1,6 +1,6 @@
 """Figures of images: what drives a run's units and classes."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -50,12 +50,13 @@ WORDS: dict[str, tuple[str, str]] = {
 }
 
 
-def draw_images(arm: str, arrays: Mapping[str, np.ndarray]) -> list[Picture]:
+def draw_images(arm: str, arrays: Mapping[str, np.ndarray], dimensions: int) -> list[Picture]:
     """The pictures of one run.
 
     Args:
       arm: of the run.
       arrays: by `MEASURE/ARRAY`, see `cnnjax.study.findings.read_arrays`.
+      dimensions: spatial ones of the images: 1 for signals. Of volumes the middle slice is shown.
     """
     pictures = []
     for name, (title, sentence) in WORDS.items():
@@ -63,7 +64,7 @@ def draw_images(arm: str, arrays: Mapping[str, np.ndarray]) -> list[Picture]:
         if name == "strongest":
             rows = {stage: patches[:, 0] for stage, patches in rows.items()}
         if rows:
-            figure = _rows(rows)
+            figure = _rows(rows, dimensions)
             pictures.append(Picture(f"{name}_{arm}", f"{title}: {arm}", f"{sentence} Of the first seed.", figure))
     return pictures
 
@@ -89,7 +90,30 @@ def confusion(arm: str, matrix: np.ndarray) -> Picture:
     return Picture(f"confusion_{arm}", f"Confusion matrix: {arm}", f"{sentence} Of the first seed.", figure)
 
 
-def _rows(rows: Mapping[str, np.ndarray]) -> Figure:
+def similarity(arm: str, matrix: np.ndarray, stages: Sequence[str]) -> Picture:
+    """The similarity of all pairs of stages of one run as a map with its values.
+
+    Args:
+      arm: of the run.
+      matrix: linear CKA [stages, stages].
+      stages: their names.
+    """
+    figure = Figure(figsize=(2.5 + 0.6 * len(stages), 1.8 + 0.6 * len(stages)), layout="constrained")
+    axes = figure.add_subplot()
+    shown = axes.imshow(matrix, cmap="viridis", vmin=0, vmax=1)
+    figure.colorbar(shown, label="linear CKA")
+    for row, column in np.ndindex(*matrix.shape) if len(stages) <= 12 else ():
+        colour = "white" if matrix[row, column] < 0.6 else "black"
+        axes.text(column, row, f"{matrix[row, column]:.2f}", ha="center", va="center", color=colour, fontsize="small")
+    names = [plain(stage) for stage in stages]
+    axes.set_xticks(range(len(names)), names, rotation=45)
+    axes.set_yticks(range(len(names)), names)
+    axes.set(xlabel="stage", ylabel="stage")
+    sentence = "How alike what two stages make of the same images is, whatever its rotation and scale: 1 is alike."
+    return Picture(f"similarity_{arm}", f"Similarity of stages: {arm}", f"{sentence} Of the first seed.", figure)
+
+
+def _rows(rows: Mapping[str, np.ndarray], dimensions: int) -> Figure:
     """A row of images, or of curves where they have one dimension, for each array [N, *spatial] or [N, *spatial, C]."""
     columns = min(_MOST_COLUMNS, max(len(array) for array in rows.values()))
     figure = Figure(figsize=(1.6 + 0.9 * columns, 0.3 + 0.95 * len(rows)), layout="constrained")
@@ -99,20 +123,19 @@ def _rows(rows: Mapping[str, np.ndarray]) -> Figure:
             axes.set(xticks=[], yticks=[])
             axes.set_frame_on(False)
         for axes, image in zip(line, array, strict=False):
-            _show(axes, np.asarray(image, np.float32))
+            _show(axes, np.asarray(image, np.float32), dimensions)
         line[0].set_ylabel(plain(name), rotation=0, ha="right", va="center")
     return figure
 
 
-def _show(axes: Axes, image: np.ndarray) -> None:
-    """An image [H, W], [H, W, 1], [H, W, 3] or a signal [W], [W, C], on its own scale."""
-    channels_last = image.ndim > 1 and image.shape[-1] in (1, 3)
-    if image.ndim == 1 or (image.ndim == 2 and channels_last):
+def _show(axes: Axes, image: np.ndarray, dimensions: int) -> None:
+    """An image [*spatial] or [*spatial, C], on its own scale; in colours where C is 3, of others the first channel."""
+    if dimensions == 1:
         axes.plot(image, lw=1)
         return
+    for _ in range(dimensions - 2):
+        image = image[len(image) // 2]
+    if image.ndim == 3 and image.shape[-1] != 3:
+        image = image[..., 0]
     low, high = float(image.min()), float(image.max())
-    scaled = (image - low) / ((high - low) or 1)
-    if channels_last and image.shape[-1] == 3:
-        axes.imshow(scaled)
-    else:
-        axes.imshow(scaled[..., 0] if channels_last else scaled, cmap="gray", vmin=0, vmax=1)
+    axes.imshow((image - low) / ((high - low) or 1), cmap="gray", vmin=0, vmax=1)

@@ -15,6 +15,9 @@ from cnnjax.study.figures import MOST_ARMS_DRAWN, Picture, plain
 from cnnjax.study.statistics import estimate
 
 _COLUMNS = 4
+# These have figures of their own.
+_TRANSFER = "transfer/from "
+_CONSISTENCY = "random_shift/consistency"
 
 MEANINGS: dict[str, tuple[str, str]] = {
     "accuracy": ("accuracy", "The share of the images whose class is right."),
@@ -63,12 +66,6 @@ MEANINGS: dict[str, tuple[str, str]] = {
 }
 """By a metric's last part: what its axis is called, and what it says."""
 
-OTHER_MAGNITUDES = {
-    "size": "sides of the image, relative to those of training",
-    "random_shift": "largest shift (pixels)",
-}
-"""By a metric's first part: its magnitude, where it is neither of a transformation nor of an attack."""
-
 
 def draw_measures(results: pd.DataFrame) -> list[Picture]:
     """A figure for each metric that has a stage or a magnitude.
@@ -79,7 +76,7 @@ def draw_measures(results: pd.DataFrame) -> list[Picture]:
     measured = results[results.stage.notna() | results.magnitude.notna()]
     pictures = []
     for metric, rows in measured.groupby("metric", sort=False):
-        if rows.arm.nunique() > MOST_ARMS_DRAWN:
+        if rows.arm.nunique() > MOST_ARMS_DRAWN or metric == _CONSISTENCY or str(metric).startswith(_TRANSFER):
             continue
         if rows.stage.isna().all():
             pictures.append(_over_magnitudes(str(metric), rows))
@@ -87,7 +84,55 @@ def draw_measures(results: pd.DataFrame) -> list[Picture]:
             pictures.append(_over_stages(str(metric), rows))
         else:
             pictures.append(_over_both(str(metric), rows))
-    return pictures
+    return pictures + [picture for picture in (transfer_map(results), consistency_scatter(results)) if picture]
+
+
+def transfer_map(results: pd.DataFrame) -> Picture | None:
+    """How right each arm is about the adversarial images made for each; None where that was not measured."""
+    rows = results[results.metric.str.startswith(_TRANSFER)]
+    if rows.empty:
+        return None
+    makers = rows.metric.str.removeprefix(_TRANSFER).str.removesuffix("/accuracy")
+    means = rows.assign(maker=makers).pivot_table("value", "arm", "maker", "mean", sort=False)
+    arms = list(means.index)
+    shares = means.reindex(columns=arms).to_numpy(float)
+    figure = Figure(figsize=(3 + 0.7 * len(arms), 2.2 + 0.5 * len(arms)), layout="constrained")
+    axes = figure.add_subplot()
+    shown = axes.imshow(100 * shares, cmap="viridis", vmin=0, vmax=100)
+    figure.colorbar(shown, label="accuracy (%)")
+    for row, column in np.ndindex(*shares.shape):
+        share = 100 * shares[row, column]
+        axes.text(column, row, f"{share:.0f}", ha="center", va="center", color="white" if share < 60 else "black")
+    axes.set_xticks(range(len(arms)), [plain(arm) for arm in arms], rotation=45)
+    axes.set_yticks(range(len(arms)), [plain(arm) for arm in arms])
+    axes.set(xlabel="images made for", ylabel="shown to")
+    sentence = (
+        f"The accuracy of each arm (rows) on images that were changed by {rows.magnitude.iloc[0]:g} of the pixels' "
+        "range (PGD, L-inf) to fool each arm (columns); on the diagonal each is attacked itself. Mean over seeds."
+    )
+    return Picture("transfer", "Adversarial images for other arms", sentence, figure)
+
+
+def consistency_scatter(results: pd.DataFrame) -> Picture | None:
+    """Test accuracy over consistency, a point for each arm; None where consistency was not measured."""
+    rows = results[results.metric == _CONSISTENCY]
+    if rows.empty or rows.arm.nunique() > MOST_ARMS_DRAWN:
+        return None
+    accuracies = results[(results.metric == "accuracy") & (results.split == "test")]
+    figure = Figure(figsize=(7, 4.5), layout="constrained")
+    axes = figure.add_subplot()
+    for arm, mine in rows.groupby("arm", sort=False):
+        across, up = (estimate((100 * found.value).tolist()) for found in (mine, accuracies[accuracies.arm == arm]))
+        reach = [np.nan_to_num([[e.mean - e.low], [e.high - e.mean]]) for e in (across, up)]
+        axes.errorbar(across.mean, up.mean, xerr=reach[0], yerr=reach[1], fmt="o", label=plain(str(arm)))
+    axes.set(xlabel="consistency under random shifts (%)", ylabel="test accuracy (%)")
+    axes.grid(alpha=0.3)
+    axes.legend(fontsize="x-small", ncols=2)
+    sentence = (
+        "A network that gives shifted images the same class need not give them the right one: an arm for each point, "
+        "mean over seeds with 95% intervals."
+    )
+    return Picture("accuracy_over_consistency", "Accuracy and consistency", sentence, figure)
 
 
 def gradient_curves(rows: Mapping[str, list[pd.DataFrame]]) -> Picture | None:
@@ -200,7 +245,9 @@ def _magnitude_label(metric: str) -> str:
         return f"{name.replace('_', ' ')} ({TRANSFORMATIONS[name].unit})"
     if name.endswith(("_l2", "_l2_targeted")):
         return "length of the change (in the pixels' range)"
-    return OTHER_MAGNITUDES.get(name, "size of the change (share of the pixels' range)")
+    if name == "size":
+        return "sides of the image, relative to those of training"
+    return "size of the change (share of the pixels' range)"
 
 
 def _picture(metric: str, figure: Figure) -> Picture:

@@ -19,11 +19,11 @@ from cnnjax.study.experiment import Lines
 from cnnjax.study.figures import MOST_ARMS_DRAWN, Picture, accuracy_lines, draw, save
 from cnnjax.study.files import write_text
 from cnnjax.study.findings import read_arrays
-from cnnjax.study.image_figures import confusion, draw_images
+from cnnjax.study.image_figures import confusion, draw_images, similarity
 from cnnjax.study.loading import Run, load
 from cnnjax.study.measure_figures import draw_measures, gradient_curves
 from cnnjax.study.records import read_rows
-from cnnjax.study.results import percent, summarise, troubles, write_results
+from cnnjax.study.results import measured_rows, percent, summarise, troubles, write_results
 from cnnjax.study.screening_figures import draw_screening
 from cnnjax.study.workdir import Study, Unit, read_status
 
@@ -54,7 +54,8 @@ def write_report(study: Study) -> None:
     if few and (curves := gradient_curves(rows)):
         drawn.append(curves)
     for arm, run in firsts.items() if few else ():
-        drawn += draw_run(Unit(arm, run.seed, study.folder / "runs" / arm / f"seed{run.seed}"))
+        unit = Unit(arm, run.seed, study.folder / "runs" / arm / f"seed{run.seed}")
+        drawn += draw_run(unit, len(run.dataset.shape) - 1)
     table = screening.screening_table(results, study.experiment.screening)
     floor = screening.linear_on_pixels(results)
     if study.experiment.screening:
@@ -74,6 +75,8 @@ def write_report(study: Study) -> None:
         headings=headings(study),
         rows=table_rows(summary),
         troubles=troubles(study),
+        columns=["arm", *study.experiment.columns] if study.experiment.columns else [],
+        measured=measured_rows(study, results),
         findings=screening.findings(table, floor) if study.experiment.screening else [],
         screening_headings=screening.HEADINGS,
         screening_rows=screening.table_rows(table),
@@ -86,11 +89,15 @@ def write_report(study: Study) -> None:
     write_text(study.folder / "report.html", page)
 
 
-def draw_run(unit: Unit) -> list[Picture]:
-    """The pictures that a run's measures left arrays for."""
+def draw_run(unit: Unit, dimensions: int) -> list[Picture]:
+    """The pictures that a run's measures left arrays for; its images have so many spatial dimensions."""
     arrays = read_arrays(unit)
-    matrix = arrays.get("confusion/matrix")
-    return draw_images(unit.arm, arrays) + ([] if matrix is None else [confusion(unit.arm, matrix)])
+    pictures = draw_images(unit.arm, arrays, dimensions)
+    if "confusion/matrix" in arrays:
+        pictures.append(confusion(unit.arm, arrays["confusion/matrix"]))
+    if "cka/self" in arrays:
+        pictures.append(similarity(unit.arm, arrays["cka/self"], arrays["cka/stages"].tolist()))
+    return pictures
 
 
 def _numbers(study: Study, lines: Lines) -> tuple[str, dict[str, dict[str, float]]]:

@@ -5,6 +5,7 @@ from typing import Any
 import pandas as pd
 
 from cnnjax.config import RequestError
+from cnnjax.study.experiment import Column
 from cnnjax.study.files import write_text
 from cnnjax.study.findings import read_findings
 from cnnjax.study.records import Row, read_rows
@@ -95,6 +96,29 @@ def summarise(study: Study, results: pd.DataFrame) -> pd.DataFrame:
             }
         )
     return pd.DataFrame(rows)
+
+
+def measured_rows(study: Study, results: pd.DataFrame) -> list[list[str]]:
+    """The table that the experiment's `columns` ask for, as text: each arm, and in each column the mean over seeds of
+    what was found, with its 95% interval."""
+    return [
+        [arm, *(_found(results, arm, heading, column) for heading, column in study.experiment.columns.items())]
+        for arm in study.experiment.arms
+    ]
+
+
+def _found(results: pd.DataFrame, arm: str, heading: str, column: Column) -> str:
+    rows = results[(results.arm == arm) & (results.metric == column.metric)]
+    if column.stage is not None:
+        rows = rows[rows.stage == column.stage]
+    if column.magnitude is not None and not rows.empty:
+        away = (rows.magnitude - column.magnitude).abs()
+        rows = rows[away == away.min()]
+    value = estimate(rows.value.tolist())
+    if heading.endswith("(%)") or value.seeds == 0:
+        return percent(value)
+    mean, low, high = (f"{number:.3g}" for number in (value.mean, value.low, value.high))
+    return mean if value.seeds < 2 else f"{mean} [{low}, {high}]"
 
 
 def troubles(study: Study) -> list[str]:

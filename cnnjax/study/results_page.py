@@ -1,6 +1,5 @@
 """Tables of finished studies in a Markdown page, between marks; the words around them are a person's."""
 
-import datetime
 import re
 
 from etils import epath
@@ -9,7 +8,7 @@ from cnnjax.config import RequestError
 from cnnjax.study import screening
 from cnnjax.study.files import write_text
 from cnnjax.study.report import headings, table_rows
-from cnnjax.study.results import collect, summarise, troubles
+from cnnjax.study.results import collect, measured_rows, summarise, troubles
 from cnnjax.study.workdir import Study, read_study
 
 
@@ -47,15 +46,17 @@ def study_block(study: Study) -> str:
     results = collect(study)
     if results.empty:
         raise RequestError(f"--workdirs: no run in {study.folder} has finished")
-    versions = study.machine["versions"]
-    python = study.machine["python"]
-    made = f"{datetime.date.today().isoformat()}, {study.machine['devices']}, JAX {versions['jax']}, Python {python}"
+    machine = study.machine
+    hardware = f"{machine['devices']} ({machine['processor']})"
+    made = f"{machine['date']}, {hardware}, JAX {machine['versions']['jax']}, Python {machine['python']}"
     lines = [
         f"<!-- {study.experiment.name} -->",
         f"{made}, {study.seeds} seeds, mean and 95% interval:",
         "",
         *_table(headings(study), table_rows(summarise(study, results))),
     ]
+    if study.experiment.columns:
+        lines += ["", *_table(["arm", *study.experiment.columns], measured_rows(study, results))]
     if study.experiment.screening:
         table = screening.screening_table(results, study.experiment.screening)
         found = screening.findings(table, screening.linear_on_pixels(results))

@@ -120,7 +120,7 @@ def regret(table: pd.DataFrame, tops: Sequence[int]) -> pd.DataFrame:
     Returns:
       One row for each k: top, which is k; regret: the best trained test accuracy of all minus the best among the k;
       by_chance: the mean regret of k architectures chosen at random; cost: the seconds of all random arms and of the
-      k trained ones, over the seconds of all trained arms.
+      k trained ones, over those of training all, see `full_seconds`.
 
     Raises:
       ValueError: for a k out of range.
@@ -138,16 +138,21 @@ def regret(table: pd.DataFrame, tops: Sequence[int]) -> pd.DataFrame:
                 "top": top,
                 "regret": accuracy.max() - accuracy[:top].max(),
                 "by_chance": accuracy.max() - chance @ np.sort(accuracy),
-                "cost": (both.random_seconds.sum() + seconds[:top].sum()) / seconds.sum(),
+                "cost": (table.random_seconds.sum() + seconds[:top].sum()) / full_seconds(table),
             }
         )
     return pd.DataFrame(rows, columns=["top", "regret", "by_chance", "cost"])
 
 
+def full_seconds(table: pd.DataFrame) -> float:
+    """The seconds of training every architecture: those that were not trained are taken to need the mean of those that
+    were; NaN if none was."""
+    return float(table.trained_seconds.mean() * len(table))
+
+
 def cost_share(table: pd.DataFrame) -> float:
-    """Seconds of the random arms over those of the trained arms, of architectures that have both; NaN if none has."""
-    both = complete(table)
-    return float(both.random_seconds.sum() / both.trained_seconds.sum()) if len(both) else math.nan
+    """Seconds of the random arms over those of training all, see `full_seconds`; NaN if none was trained."""
+    return float(table.random_seconds.sum() / full_seconds(table)) if len(complete(table)) else math.nan
 
 
 def linear_on_pixels(results: pd.DataFrame) -> Estimate:
@@ -190,8 +195,9 @@ def findings(table: pd.DataFrame, floor: Estimate) -> list[tuple[str, str, str]]
     compared = "Those with a finished run of both arms."
     if len(both) < len(table):
         compared += (
-            " The regret is among these alone; and where the others were left untrained for their random accuracy, the "
-            "range is narrowed, and the correlation with it."
+            " The regret is among these alone; what training the others would cost is estimated by the mean of these; "
+            "and where the others were left untrained for their random accuracy, the range is narrowed, and the "
+            "correlation with it."
         )
     of = "of random filters' validation accuracy with the test accuracy after training"
     lines = [

@@ -2,22 +2,24 @@
 
 import contextlib
 import dataclasses
+import datetime
 import fcntl
 import json
 import os
 import platform
 from collections.abc import Iterator, Mapping
 from importlib import metadata
+from pathlib import Path
 from typing import Any
 
 import jax
 from etils import epath
 
 from cnnjax.config import Config, RequestError, flatten, from_dict, to_dict
-from cnnjax.study.experiment import Experiment, Lines
+from cnnjax.study.experiment import Column, Experiment, Lines
 from cnnjax.study.files import is_disk_full, partial, write_json
 
-FORMAT = 3
+FORMAT = 4
 _LOCK = ".lock"
 # What a status says beside its state.
 _STATES: dict[str, tuple[str, ...]] = {
@@ -30,14 +32,24 @@ _VERSIONED = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy")
 
 
 def machine() -> dict[str, Any]:
-    """What the runs run on: devices, Python, and the versions that results may depend on."""
+    """What the runs run on, and when: devices, processor, Python, and the versions that results may depend on."""
     device = jax.devices()[0]
     return {
+        "date": datetime.date.today().isoformat(),
         "devices": f"{jax.device_count()} x {device.device_kind}",
+        "processor": f"{os.cpu_count()} cores, {_processor()}",
         "platform": platform.platform(),
         "python": platform.python_version(),
         "versions": {package: metadata.version(package) for package in _VERSIONED},
     }
+
+
+def _processor() -> str:
+    """Its model, where the system says it."""
+    about = Path("/proc/cpuinfo")
+    lines = about.read_text().splitlines() if about.exists() else []
+    models = (line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
+    return next(models, platform.machine())
 
 
 @dataclasses.dataclass(frozen=True)
@@ -122,7 +134,8 @@ def read_study(folder: epath.Path) -> Study:
         screening = {name: (random, trained) for name, (random, trained) in values["screening"].items()}
         drawn = values["lines"]
         lines = drawn and Lines(drawn["field"], {name: tuple(line) for name, line in drawn["arms"].items()})
-        experiment = Experiment(values["experiment"], values["question"], arms, screening, lines)
+        columns = {heading: Column(**column) for heading, column in values["columns"].items()}
+        experiment = Experiment(values["experiment"], values["question"], arms, screening, lines, columns)
         return Study(folder, experiment, int(values["seeds"]), dict(values["machine"]), bool(values.get("reported")))
     except RequestError:
         raise
@@ -142,6 +155,7 @@ def write_study(study: Study) -> None:
         "arms": {arm: to_dict(config) for arm, config in study.experiment.arms.items()},
         "screening": study.experiment.screening,
         "lines": study.experiment.lines and dataclasses.asdict(study.experiment.lines),
+        "columns": {heading: dataclasses.asdict(column) for heading, column in study.experiment.columns.items()},
         "seeds": study.seeds,
         "machine": dict(study.machine),
         "reported": study.reported,

@@ -14,7 +14,7 @@ from cnnjax.data.augmentation import check_augmentation
 from cnnjax.data.dataset import DataSummary
 from cnnjax.filters.combination import add_mixing, bank_place, mixing_path
 from cnnjax.filters.freezing import frozen_modules, frozen_prefix, frozen_statistics
-from cnnjax.filters.greedy import Between, Fitting, Look, fit_greedily, plan_fittings
+from cnnjax.filters.greedy import Between, Fitting, Look, check_fittings, fit_greedily, plan_fittings
 from cnnjax.filters.places import Place, find_places
 from cnnjax.filters.plan import Flat, cover, flatten
 from cnnjax.filters.saved import Saved, take_saved
@@ -206,6 +206,18 @@ def head_place(blueprint: Blueprint) -> Place:
     return head
 
 
+def checked_blueprint(config: Config, summary: DataSummary) -> Blueprint:
+    """`make_blueprint`; or a `RequestError` for what can be known to be wrong with its plan, saved sources aside."""
+    blueprint = make_blueprint(config, summary)
+    rules, places = blueprint.rules, blueprint.places
+    try:
+        jax.eval_shape(lambda: draw_values({}, rules, places, jax.random.key(0)))
+        check_fittings(plan_fittings(rules, places), config.fit.patches)
+    except RequestError as error:
+        raise RequestError(f"config.filters: {error}") from None
+    return blueprint
+
+
 def check_request(config: Config, summary: DataSummary, saved: Saved) -> None:
     """Raises `RequestError` for what can be known to be wrong before anything is written.
 
@@ -226,12 +238,9 @@ def check_request(config: Config, summary: DataSummary, saved: Saved) -> None:
         check_augmentation(config.data.augment, len(summary.shape) - 1)
     except RequestError as error:
         raise RequestError(f"config.data.augment: {error}") from None
-    blueprint = make_blueprint(config, summary)
-    rules, places, abstract = blueprint.rules, blueprint.places, blueprint.abstract
+    blueprint = checked_blueprint(config, summary)
     try:
-        jax.eval_shape(lambda: draw_values({}, rules, places, jax.random.key(0)))
-        take_saved(abstract["params"], abstract["batch_stats"], rules, saved)
-        plan_fittings(rules, places)
+        take_saved(blueprint.abstract["params"], blueprint.abstract["batch_stats"], blueprint.rules, saved)
     except RequestError as error:
         raise RequestError(f"config.filters: {error}") from None
     if config.head.name != "sgd":
