@@ -22,7 +22,7 @@ NORMS = ".*/norm/.*"
 def get_config() -> Config:
     """What all arms share."""
     return Config(
-        model=ModelConfig(name="resnet20", width=8),
+        model=ModelConfig(name="resnet20", width=4),
         data=DataConfig(name="mnist_5k"),
         optim=OptimConfig(name="adam", lr=1e-2),
         train=TrainConfig(epochs=8),

@@ -20,9 +20,10 @@ from rich.console import Console
 from cnnjax.config import Config, RequestError
 from cnnjax.study.experiment import Experiment, Lines
 from cnnjax.study.figures import accuracies, accuracy_lines, draw, first_filters, learning_curves, save
-from cnnjax.study.report import print_summary, require_finished, write_report
+from cnnjax.study.report import write_report
 from cnnjax.study.results import collect
 from cnnjax.study.statistics import estimate
+from cnnjax.study.summary import print_summary, require_finished
 from cnnjax.study.workdir import Study, read_status
 
 VOID = {"meta", "img", "br", "hr", "link", "input"}

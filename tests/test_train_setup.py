@@ -16,7 +16,7 @@ from cnnjax.models.coates import coates
 from cnnjax.train.setup import (
     Blueprint,
     Partition,
-    abstract_variables,
+    abstract_collections,
     build_model,
     check_request,
     count,
@@ -231,6 +231,6 @@ def test_stage_frozen_in_part_is_no_prefix_and_its_norm_moves() -> None:
 
 
 def test_count_of_numbers() -> None:
-    abstract = abstract_variables(build_model(CONFIG.model, SUMMARY), SUMMARY)["params"]
+    abstract = abstract_collections(build_model(CONFIG.model, SUMMARY), SUMMARY)["params"]
     # 3 x 3 windows, 1 to 2 and 2 to 4 maps, each with a scale and a shift; 2 x 2 x 4 inputs to 10 classes.
     assert count(abstract, frozenset(abstract)) == (18 + 4) + (72 + 8) + (160 + 10)

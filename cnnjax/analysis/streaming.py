@@ -7,7 +7,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from scipy import stats
+from scipy import special
 
 CONFIDENCE = 0.95
 
@@ -30,7 +30,7 @@ class Moments:
 
     def interval(self) -> tuple[np.ndarray, np.ndarray]:
         """The ends of the 95% interval of the mean (Student's t over images), float64 [...]; NaN for one image."""
-        reach = stats.t.ppf((1 + CONFIDENCE) / 2, max(self.examples - 1, 1)) * self.deviation / self.examples**0.5
+        reach = special.stdtrit(max(self.examples - 1, 1), (1 + CONFIDENCE) / 2) * self.deviation / self.examples**0.5
         return self.mean - reach, self.mean + reach
 
 

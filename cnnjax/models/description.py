@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import pandas as pd
 
 from cnnjax.models.cost import count_multiply_adds
-from cnnjax.models.network import Network, run_stages
+from cnnjax.models.network import Network, abstract_variables, run_stages
 from cnnjax.models.receptive_field import Interval, fields_behind, intervals, on_grid
 
 
@@ -31,7 +31,7 @@ def describe(model: Network, input_shape: tuple[int, ...]) -> pd.DataFrame:
           where the stage mixes all positions.
     """
     x = jax.ShapeDtypeStruct((1, *input_shape), jnp.float32)
-    variables = jax.eval_shape(model.init, jax.random.key(0), x)
+    variables = abstract_variables(model, tuple(input_shape))
     rows = []
     previous, features, fields = None, x, on_grid(x)
     for stage in model.stage_names:

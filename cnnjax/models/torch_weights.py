@@ -6,7 +6,6 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 import safetensors
@@ -14,6 +13,7 @@ from flax import traverse_util
 from safetensors.numpy import load_file
 
 from cnnjax.config import RequestError, choose
+from cnnjax.models.network import abstract_variables
 from cnnjax.models.registry import build
 from cnnjax.models.vgg import CONVOLUTIONS
 
@@ -67,8 +67,7 @@ def load_torch(path: str | Path, name: str, **fields: Any) -> dict[str, Any]:
     if classifier not in tensors or tensors[classifier].ndim != 2:
         raise RequestError(f"{path} does not fit {name}: missing {classifier} [classes, features]")
     model = build(name, num_classes=len(tensors[classifier]), **fields)
-    image = jax.ShapeDtypeStruct((1, 224, 224, 3), jnp.float32)
-    wanted = traverse_util.flatten_dict(jax.eval_shape(model.init, jax.random.key(0), image), sep="/")
+    wanted = traverse_util.flatten_dict(abstract_variables(model, (224, 224, 3)), sep="/")
     names = {place: torch_name(place, family) for place in wanted}
     found, problems = {}, [f"missing {there}" for there in names.values() if there not in tensors]
     for place, there in names.items():

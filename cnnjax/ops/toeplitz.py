@@ -1,13 +1,16 @@
 """Cross-correlation as an explicit matrix: sparse, and Toeplitz in blocks, for its weights are shared."""
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.experimental.sparse import BCOO
 
 from cnnjax.ops.geometry import Padding, place_windows
+
+if TYPE_CHECKING:
+    from jax.experimental.sparse import BCOO
 
 
 def toeplitz_matrix(
@@ -17,7 +20,7 @@ def toeplitz_matrix(
     strides: int | Sequence[int] = 1,
     padding: Padding = "valid",
     dilation: int | Sequence[int] = 1,
-) -> BCOO:
+) -> "BCOO":
     """The matrix W with W vec(x) = vec(correlate(x, kernel)): convolution as a dense layer with constrained weights.
 
     The lectures' Toeplitz(u, v): row i + 1 is row i moved on by the stride. In two dimensions it is a Toeplitz matrix
@@ -36,6 +39,9 @@ def toeplitz_matrix(
     Raises:
       ValueError: if the kernel or the settings are not of as many dimensions as the grid, or the window does not fit.
     """
+    # A quarter of a second, which every start of cnnjax would take.
+    from jax.experimental.sparse import BCOO
+
     *window, channels, features = kernel.shape
     windows = place_windows(spatial, window, strides=strides, padding=padding, dilation=dilation)
     site, inside = windows.sites()

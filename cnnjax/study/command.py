@@ -15,10 +15,10 @@ from cnnjax.models.description import describe
 from cnnjax.study.experiment import Experiment, read_experiment
 from cnnjax.study.files import is_disk_full
 from cnnjax.study.measuring import measure_study, to_measure
-from cnnjax.study.report import print_summary, require_finished, write_report
 from cnnjax.study.results import collect, troubles
 from cnnjax.study.runner import DiskFull, load_datasets, run_study, unfinished
 from cnnjax.study.screening import choose_top
+from cnnjax.study.summary import print_summary, require_finished
 from cnnjax.study.workdir import Study, Unit, claim, machine, open_study, read_study, write_study
 from cnnjax.train.compilation_cache import keep_compilations
 from cnnjax.train.interruption import Interruption
@@ -162,8 +162,15 @@ def _train(
         try:
             measure_study(study, datasets, console)
         finally:
-            write_report(study)
+            _write_report(study)
         write_study(dataclasses.replace(study, reported=True))
+
+
+def _write_report(study: Study) -> None:
+    # What draws takes most of a second to load, and not every mode draws.
+    from cnnjax.study.report import write_report
+
+    write_report(study)
 
 
 def _report(request: Request, console: Console, interruption: Interruption) -> int:
@@ -171,7 +178,7 @@ def _report(request: Request, console: Console, interruption: Interruption) -> i
         study = read_study(_workdir(request))
         results = collect(study)
         require_finished(study, results)
-        write_report(study)
+        _write_report(study)
         print_summary(study, results, console)
     return SOME_FAILED if troubles(study) else OK
 
@@ -185,7 +192,7 @@ def _measure(request: Request, console: Console, interruption: Interruption) -> 
         with claim(folder):
             measure_study(study, {}, console)
             write_study(dataclasses.replace(study, reported=False))
-            write_report(study)
+            _write_report(study)
             write_study(dataclasses.replace(study, reported=True))
         print_summary(study, collect(study), console)
     return SOME_FAILED if troubles(study) else OK

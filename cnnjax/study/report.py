@@ -8,9 +8,6 @@ from typing import Any
 import jinja2
 import numpy as np
 import pandas as pd
-from rich.console import Console
-from rich.markup import escape
-from rich.table import Table
 
 from cnnjax.config import RequestError, flatten, to_dict
 from cnnjax.filters.plan import flatten as flatten_variables
@@ -23,16 +20,15 @@ from cnnjax.study.image_figures import confusion, draw_images, similarity
 from cnnjax.study.loading import Run, load
 from cnnjax.study.measure_figures import draw_measures, gradient_curves
 from cnnjax.study.records import read_rows
-from cnnjax.study.results import measured_rows, percent, summarise, troubles, write_results
+from cnnjax.study.results import measured_rows, summarise, troubles, write_results
 from cnnjax.study.screening_figures import draw_screening
+from cnnjax.study.summary import headings, table_rows
 from cnnjax.study.workdir import Study, Unit, read_status
 
 log = logging.getLogger(__name__)
 
 # Of a screening's architectures, how many of the best are named in its figure.
 _TOP_MARKED = 3
-
-HEADINGS = ("arm", "test accuracy (%)", "difference to {} (%)", "parameters trained", "training (s)", "runs")
 
 
 def write_report(study: Study) -> None:
@@ -129,51 +125,8 @@ def first_kernel(run: Run) -> np.ndarray | None:
     return None
 
 
-def headings(study: Study) -> list[str]:
-    """Of the summary table."""
-    return [heading.format(study.experiment.baseline or "the baseline") for heading in HEADINGS]
-
-
-def table_rows(summary: pd.DataFrame) -> list[list[str]]:
-    """The summary of the arms as text, in the order of `HEADINGS`."""
-    return [
-        [
-            row["arm"],
-            percent(row["accuracy"]),
-            percent(row["difference"], signed=True),
-            "–" if pd.isna(row["parameters_trained"]) else f"{int(row['parameters_trained']):,}",
-            "–" if pd.isna(row["seconds"]) else f"{row['seconds']:.1f}",
-            row["finished"],
-        ]
-        for row in summary.to_dict("records")
-    ]
-
-
 def settings(study: Study) -> list[tuple[str, list[Any]]]:
     """The fields of the config with the value of each arm, those that differ between arms first."""
     arms = [flatten(to_dict(config)) for config in study.experiment.arms.values()]
     fields = [(field, [arm[field] for arm in arms]) for field in arms[0]]
     return sorted(fields, key=lambda item: all(value == item[1][0] for value in item[1]))
-
-
-def print_summary(study: Study, results: pd.DataFrame, console: Console) -> None:
-    """The table of the arms, what went wrong, and where to look."""
-    table = Table(title=f"{escape(study.experiment.name)}: mean and 95% interval over {study.seeds} seeds")
-    for number, heading in enumerate(headings(study)):
-        table.add_column(escape(heading), justify="left" if number == 0 else "right", overflow="fold")
-    for row in table_rows(summarise(study, results)):
-        table.add_row(*map(escape, row))
-    console.print(table)
-    if study.experiment.screening:
-        architectures = screening.screening_table(results, study.experiment.screening)
-        for quantity, value, _ in screening.findings(architectures, screening.linear_on_pixels(results)):
-            console.print(f"{quantity}: {value}", markup=False, highlight=False, soft_wrap=True)
-    for line in troubles(study):
-        console.print(line, markup=False, highlight=False, soft_wrap=True)
-    console.print(f"report: {study.folder / 'report.html'}", markup=False, highlight=False, soft_wrap=True)
-
-
-def require_finished(study: Study, results: pd.DataFrame) -> None:
-    """Raises `RequestError` if no run has finished."""
-    if results.empty:
-        raise RequestError(f"--mode=report: no run in {study.folder} has finished")

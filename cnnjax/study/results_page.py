@@ -7,8 +7,8 @@ from etils import epath
 from cnnjax.config import RequestError
 from cnnjax.study import screening
 from cnnjax.study.files import write_text
-from cnnjax.study.report import headings, table_rows
 from cnnjax.study.results import collect, measured_rows, summarise, troubles
+from cnnjax.study.summary import headings, table_rows
 from cnnjax.study.workdir import Study, read_study
 
 

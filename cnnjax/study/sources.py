@@ -13,7 +13,7 @@ from cnnjax.filters.sources import is_saved
 from cnnjax.models.torch_weights import is_torchs, load_torch, read_tensors
 from cnnjax.study.arms import needed_arms
 from cnnjax.study.loading import load
-from cnnjax.train.setup import abstract_variables, build_model
+from cnnjax.train.setup import abstract_collections, build_model
 
 
 def read_sources(plan: Sequence[FilterRule], network: str, seed: int, folder: epath.Path) -> Saved:
@@ -58,7 +58,7 @@ def foresee_sources(
     arms = {}
     for arm in needed_arms(config.filters):
         other, summary = others[arm]
-        arms[f"arm:{arm}"] = abstract_variables(build_model(other.model, summary), summary)
+        arms[f"arm:{arm}"] = abstract_collections(build_model(other.model, summary), summary)
     return {**found[0], **arms}
 
 

@@ -5,7 +5,7 @@ import math
 from collections.abc import Sequence
 
 import numpy as np
-from scipy import stats
+from scipy import special
 
 CONFIDENCE = 0.95
 
@@ -25,11 +25,9 @@ def estimate(values: Sequence[float]) -> Estimate:
     mean = float(np.mean(values)) if len(values) else math.nan
     if len(values) < 2:
         return Estimate(mean, math.nan, math.nan, len(values))
-    spread = float(stats.sem(values))
-    if spread == 0:
-        return Estimate(mean, mean, mean, len(values))
-    low, high = stats.t.interval(CONFIDENCE, len(values) - 1, loc=mean, scale=spread)
-    return Estimate(mean, float(low), float(high), len(values))
+    spread = float(np.std(values, ddof=1)) / math.sqrt(len(values))
+    reach = float(special.stdtrit(len(values) - 1, (1 + CONFIDENCE) / 2)) * spread
+    return Estimate(mean, mean - reach, mean + reach, len(values))
 
 
 def paired_difference(values: dict[int, float], baseline: dict[int, float]) -> Estimate:

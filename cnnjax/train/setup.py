@@ -19,7 +19,7 @@ from cnnjax.filters.places import Place, find_places
 from cnnjax.filters.plan import Flat, cover, flatten
 from cnnjax.filters.saved import Saved, take_saved
 from cnnjax.filters.sources import draw_values, is_saved
-from cnnjax.models.network import Network
+from cnnjax.models.network import Network, abstract_variables
 from cnnjax.models.registry import build
 from cnnjax.ops.keys import stream_key
 from cnnjax.train.devices import check_divides
@@ -77,7 +77,7 @@ def build_model(config: ModelConfig, summary: DataSummary, axis_name: str | None
     fields = {k: v for k, v in dataclasses.asdict(config).items() if k != "name" and v is not None}
     try:
         model = build(config.name, num_classes=summary.num_classes, axis_name=axis_name, **fields)
-        abstract_variables(model, summary)
+        abstract_variables(model, summary.shape)
     except RequestError as error:
         raise RequestError(f"config.model: {error}") from None
     except ValueError as error:
@@ -92,7 +92,7 @@ def make_blueprint(config: Config, summary: DataSummary, axis_name: str | None =
       RequestError: as `build_model` and `cnnjax.filters.plan.cover` do, and for a source that there is not.
     """
     model = build_model(config.model, summary, axis_name)
-    own = abstract_variables(model, summary)
+    own = abstract_collections(model, summary)
     rules = cover(own["params"], config.filters)
     for rule in config.filters:
         try:
@@ -111,10 +111,9 @@ def make_blueprint(config: Config, summary: DataSummary, axis_name: str | None =
     return Blueprint(model, places, rules, abstract, partition(model, abstract, rules))
 
 
-def abstract_variables(model: Network, summary: DataSummary) -> dict[str, Flat]:
+def abstract_collections(model: Network, summary: DataSummary) -> dict[str, Flat]:
     """Shapes and dtypes of the network's own `params` and `batch_stats` by path, without computing anything."""
-    example = jax.ShapeDtypeStruct((1, *summary.shape), jnp.float32)
-    return _flat_collections(jax.eval_shape(model.init, jax.random.key(0), example))
+    return _flat_collections(abstract_variables(model, summary.shape))
 
 
 def partition(model: Network, abstract: Mapping[str, Flat], rules: Mapping[str, FilterRule]) -> Partition:
