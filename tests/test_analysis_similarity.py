@@ -30,6 +30,7 @@ def biased(x: np.ndarray, y: np.ndarray) -> float:
     return np.linalg.norm(y.T @ x) ** 2 / (np.linalg.norm(x.T @ x) * np.linalg.norm(y.T @ y))
 
 
+@pytest.mark.slow
 @given(st.sampled_from([4, 9]), st.sampled_from([3, 12]), st.integers(0, 99))
 def test_against_numpy(examples: int, width: int, seed: int) -> None:
     rng = np.random.default_rng(seed)

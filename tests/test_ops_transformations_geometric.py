@@ -149,7 +149,7 @@ def test_angles_are_exact_at_quarters_and_have_their_slope_there() -> None:
     np.testing.assert_allclose(up, np.deg2rad(1) * cosine, rtol=1e-5)
 
 
-@pytest.mark.parametrize("interpolation", ["linear", "cubic"])
+@pytest.mark.parametrize("interpolation", ["linear", pytest.param("cubic", marks=pytest.mark.slow)])
 def test_slopes_at_0_are_the_generators_of_the_group(interpolation: str) -> None:
     """Of a parabola, whose central differences are its derivatives: what the Lie derivative is built from."""
     down, right = np.meshgrid(np.arange(9) - 4.0, np.arange(7) - 3.0, indexing="ij")

@@ -95,6 +95,7 @@ def test_top_is_for_screenings_alone(tmp_path: Path, capsys: pytest.CaptureFixtu
     assert not (tmp_path / "w").exists()
 
 
+@pytest.mark.slow
 def test_the_rest_is_trained_when_no_number_is_given(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     before = {path: time for path, time in written(folder).items() if "random" in path or "linear" in path}
     assert ask(folder) == OK

@@ -173,7 +173,7 @@ def flip_a_bit(path: Path) -> None:
 
 
 @pytest.mark.parametrize("damage", [halve, empty, Path.unlink, flip_a_bit])
-@pytest.mark.parametrize("read_only", [False, True])
+@pytest.mark.parametrize("read_only", [False, pytest.param(True, marks=pytest.mark.slow)])
 def test_damaged_file_costs_one_checkpoint_at_most(
     saved: Path,
     tmp_path: Path,
