@@ -116,12 +116,15 @@ def test_metrics_are_those_of_the_head_that_is_returned(
         assert found.metrics[name]["accuracy"] == pytest.approx((scores.argmax(1) == split.labels).mean(), abs=1e-9)
 
 
-def test_all_but_the_head_is_as_it_was_bit_for_bit(fitted: Callable[[str], FittedHead], beginning: Beginning) -> None:
-    for found in fitted.values():
-        assert found.params.keys() == beginning.params.keys()
-        for path, array in beginning.params.items():
-            same = np.asarray(found.params[path]).tobytes() == np.asarray(array).tobytes()
-            assert same == (path not in (KERNEL, BIAS)), path
+@pytest.mark.parametrize("name", ["ridge", pytest.param("logistic", marks=pytest.mark.slow)])
+def test_all_but_the_head_is_as_it_was_bit_for_bit(
+    name: str, fitted: Callable[[str], FittedHead], beginning: Beginning
+) -> None:
+    found = fitted(name)
+    assert found.params.keys() == beginning.params.keys()
+    for path, array in beginning.params.items():
+        same = np.asarray(found.params[path]).tobytes() == np.asarray(array).tobytes()
+        assert same == (path not in (KERNEL, BIAS)), path
 
 
 @pytest.mark.parametrize("name", ["ridge", pytest.param("logistic", marks=pytest.mark.slow)])
