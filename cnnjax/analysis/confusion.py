@@ -27,7 +27,7 @@ def confusion_matrix(subject: Subject, images: np.ndarray, labels: np.ndarray, *
     Raises:
       ValueError: if a label is no class of the network, or there are not as many labels as images.
     """
-    one = jax.ShapeDtypeStruct((1, *images.shape[1:]), images.dtype)
+    one = jax.ShapeDtypeStruct((1, *images.shape[1:]), np.float32)
     classes = jax.eval_shape(logits_of, subject, one).shape[-1]
     check_labels(labels, classes)
     return sums(functools.partial(_counts, subject), (images, labels), batch_size).astype(np.int64)

@@ -39,7 +39,7 @@ def effective_receptive_field(
     Raises:
       ValueError: for a stage that is not there or whose output is not a grid, naming those that are.
     """
-    one = jax.ShapeDtypeStruct((1, *images.shape[1:]), images.dtype)
+    one = jax.ShapeDtypeStruct((1, *images.shape[1:]), np.float32)
     shapes = jax.eval_shape(stage_outputs, subject, one)
     grids = tuple(stage for stage in shapes if len(shapes[stage].shape) == images.ndim and stage != INPUT)
     chosen = grids if stages is None else stages

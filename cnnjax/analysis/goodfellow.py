@@ -105,7 +105,7 @@ def goodfellow_scores(
 
 def _drawn_units(subject: Subject, images: np.ndarray, key: jax.Array, units: int) -> dict[str, np.ndarray]:
     """For each stage the places of the units scored among all, in order: int [U]."""
-    one = jax.ShapeDtypeStruct((1, *images.shape[1:]), images.dtype)
+    one = jax.ShapeDtypeStruct((1, *images.shape[1:]), np.float32)
     places = {}
     for stage, output in jax.eval_shape(stage_outputs, subject, one).items():
         generator = np.random.default_rng(np.asarray(jax.random.key_data(fold_in_name(key, stage))))

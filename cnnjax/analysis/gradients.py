@@ -51,7 +51,7 @@ def gradient_norms(
       ValueError: if a label is no class of the network, there are not as many labels as images or none, or the batch
         size is below 1.
     """
-    one = jax.ShapeDtypeStruct((1, *images.shape[1:]), images.dtype)
+    one = jax.ShapeDtypeStruct((1, *images.shape[1:]), np.float32)
     check_labels(labels, jax.eval_shape(stage_outputs, subject, one)[subject.stages[-1]].shape[-1])
     if len(images) != len(labels) or len(images) == 0 or batch_size < 1:
         raise ValueError(

@@ -101,7 +101,7 @@ def _split(train: Labelled, held_out: float, key: jax.Array) -> tuple[Labelled, 
 
 def _widths(subject: Subject, images: np.ndarray, stages: tuple[str, ...]) -> dict[str, int]:
     """How many outputs each stage has for one image."""
-    one = jax.ShapeDtypeStruct((1, *images.shape[1:]), images.dtype)
+    one = jax.ShapeDtypeStruct((1, *images.shape[1:]), np.float32)
     shapes = jax.eval_shape(stage_outputs, subject, one)
     return {stage: math.prod(shapes[stage].shape) for stage in stages}
 
