@@ -119,7 +119,9 @@ def test_finished_study_trains_nothing(finished: Path) -> None:
 
 @pytest.mark.slow
 def test_signal_in_compilation_leaves_at_once(tmp_path: Path) -> None:
-    interrupt(tmp_path / "study", in_compilation, signal.SIGTERM)
+    workdir = tmp_path / "study"
+    interrupt(workdir, in_compilation, signal.SIGTERM)
+    assert newest_step(workdir / FOLDER) <= 0
 
 
 @pytest.mark.slow
