@@ -32,25 +32,36 @@ def launch(workdir: Path, *flags: str, devices: int = 1, config: str = EXPERIMEN
     )
 
 
-# Takes a second for each dispatch of an evaluation on the split that is named first, and touches a file in each.
+# Takes half a second for each dispatch of what is named first (training, or a split that is evaluated), and touches a
+# file in each.
 SLOW = """
 import dataclasses, pathlib, sys, time
 from cnnjax.study import run
 from cnnjax.train import loop
 from launch import main
 
-split, marker, *flags = sys.argv[1:]
-evaluate = loop.evaluate
+work, marker, *flags = sys.argv[1:]
+fit, evaluate = loop.fit, loop.evaluate
 
-def slowly(program, params, stats, feed, where, plan, interruption):
-    def dispatch(*arguments):
+def slow(dispatch):
+    def slowly(*arguments):
         pathlib.Path(marker).touch()
-        time.sleep(1)
-        return program.evaluate(*arguments)
-    slow = dataclasses.replace(program, evaluate=dispatch)
-    return evaluate(slow if where == getattr(plan, split) else program, params, stats, feed, where, plan, interruption)
+        time.sleep(0.5)
+        return dispatch(*arguments)
+    return slowly
 
-loop.evaluate = run.evaluate = slowly
+def fit_slowly(program, *arguments):
+    return fit(dataclasses.replace(program, train=slow(program.train)), *arguments)
+
+def evaluate_slowly(program, params, stats, feed, where, plan, interruption):
+    if where == getattr(plan, work):
+        program = dataclasses.replace(program, evaluate=slow(program.evaluate))
+    return evaluate(program, params, stats, feed, where, plan, interruption)
+
+if work == "training":
+    run.fit = fit_slowly
+else:
+    loop.evaluate = run.evaluate = evaluate_slowly
 sys.exit(main(["launch.py", *flags]))
 """
 
@@ -62,7 +73,7 @@ def start(
 
     Args:
       compiles: whatever the tests before have compiled.
-      slow: the split that it evaluates slowly; it touches WORKDIR/SPLIT when it is there.
+      slow: what it does slowly, `training` or a split that is evaluated; it touches WORKDIR/SLOW when it is there.
     """
     words = command(workdir, *flags)
     if slow:

@@ -36,6 +36,11 @@ def in_a_chunk(workdir: Path, since: float) -> bool:
     return written(metrics, since) and metrics.stat().st_size > 0
 
 
+def in_slow_training(workdir: Path, since: float) -> bool:
+    """A chunk runs, and the next one takes a while."""
+    return written(workdir / "training", since)
+
+
 def in_a_save(workdir: Path, since: float) -> bool:
     """A checkpoint is half written, and there is one before it of more than no steps."""
     checkpoints = workdir / FOLDER / "checkpoints"
@@ -90,16 +95,16 @@ def test_stopped_and_killed_again_and_again_it_ends_as_if_untouched(tmp_path: Pa
     workdir = tmp_path / "study"
     interrupt(workdir, in_compilation, signal.SIGKILL, ALONE)
     assert newest_step(workdir / FOLDER) <= 0
-    interrupt(workdir, in_a_chunk, signal.SIGINT, ALONE)
-    interrupt(workdir, in_a_save, signal.SIGKILL, ALONE)
+    interrupt(workdir, in_slow_training, signal.SIGINT, ALONE, slow="training")
+    interrupt(workdir, in_a_save, signal.SIGKILL, ALONE, slow="training")
     assert newest_step(workdir / FOLDER) > 0
     assert_ends_as({"learned": outcome(finished)}, workdir, ALONE)
 
 
-def interrupt(workdir: Path, instant: Instant, number: signal.Signals, *flags: str) -> None:
+def interrupt(workdir: Path, instant: Instant, number: signal.Signals, *flags: str, slow: str = "") -> None:
     """Goes on with a study until the instant, and sends its process a signal then."""
     since = time.time()
-    process = start(workdir, *flags, compiles=instant is in_compilation)
+    process = start(workdir, *flags, compiles=instant is in_compilation, slow=slow)
     wait_for(lambda: instant(workdir, since), process)
     if number == signal.SIGKILL:
         process.kill()
