@@ -83,6 +83,12 @@ def _parse_list(value: Any) -> Any:
     return tuple(part.strip() for part in value.split(",") if part.strip()) if isinstance(value, str) else value
 
 
+def _parse_pack(value: Any) -> Any:
+    if value == "auto" or (str(value).isdecimal() and int(value) > 0):
+        return value if value == "auto" else int(value)
+    raise ValueError("should be auto or a number greater than 0")
+
+
 FilterPlan = Annotated[tuple[FilterRule, ...], BeforeValidator(_parse_rules)]
 
 
@@ -276,10 +282,13 @@ class StudyConfig:
     Attributes:
       seeds: how many seeds each arm is run with (0, 1, ...), the same ones for all arms.
       baseline: the arm that all others are compared with, in pairs.
+      pack: how many runs of one shape are trained together in one program: that many at most, or `auto`, all that
+        memory holds where this makes them faster on these devices.
     """
 
     seeds: Annotated[int, Field(gt=0)] = 5
     baseline: str = ""
+    pack: Annotated[Literal["auto"] | int, BeforeValidator(_parse_pack)] = "auto"
 
 
 @dataclass(frozen=True, config=_STRICT)

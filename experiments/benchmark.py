@@ -62,8 +62,7 @@ def ours(model: ModelConfig, dataset: Dataset) -> Callable[[], None]:
     state: list[Any] = [run.state]
 
     def turn() -> None:
-        inputs = run.inputs
-        state[0] = run.program.train(state[0], inputs.frozen, inputs.train, inputs.keys, STEPS.value)
+        state[0] = run.program.train(state[0], run.inputs, [STEPS.value])
         jax.block_until_ready(state[0])
 
     return turn

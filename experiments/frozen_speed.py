@@ -35,9 +35,7 @@ def epoch(config: Config, dataset: Dataset, shared: Shared) -> Callable[[], None
     state = [run.state]
 
     def turn() -> None:
-        state[0] = run.program.train(
-            state[0], run.inputs.frozen, run.inputs.train, run.inputs.keys, run.steps_per_epoch
-        )
+        state[0] = run.program.train(state[0], run.inputs, [run.members[0].steps_per_epoch])
         jax.block_until_ready(state[0].step)
 
     return turn
@@ -47,7 +45,8 @@ def solve(config: Config, dataset: Dataset, shared: Shared) -> tuple[Callable[[]
     """Two turns: all training images through the filters, and ridge of every strength on the features."""
     run = assemble(config, dataset, 0, shared, Interruption())
     summary, images = dataset.summary, jnp.asarray(dataset.train.images)
-    function = feature_function(run.blueprint.model, str(run.blueprint.parts.prefix), summary.mean, summary.std)
+    blueprint = run.members[0].blueprint
+    function = feature_function(blueprint.model, str(blueprint.parts.prefix), summary.mean, summary.std)
     variables = variables_of({**run.inputs.frozen[0], **run.state.trained}, run.inputs.frozen[1])
     features = function(variables, images).reshape(len(images), -1)
     targets = one_hot_targets(dataset.train.labels, summary.num_classes)

@@ -121,7 +121,7 @@ def finished_study(digits: Dataset, data_dir: str, tmp_path_factory: pytest.Temp
         data=DataConfig(name="digits_8x8", dir=data_dir),
         optim=OptimConfig(name="sgd", lr=0.05),
         train=TrainConfig(epochs=2, batch_size=64),
-        study=StudyConfig(seeds=2),
+        study=StudyConfig(seeds=2, pack=1),
     )
     frozen = (FilterRule("stage1/.*", "gaussian", "frozen"), FilterRule("head/.*"))
     arms = {"learned": learned, "gaussian": dataclasses.replace(learned, filters=frozen)}

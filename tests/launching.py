@@ -53,10 +53,10 @@ def slow(dispatch):
 def fit_slowly(program, *arguments):
     return fit(dataclasses.replace(program, train=slow(program.train)), *arguments)
 
-def evaluate_slowly(program, params, stats, feed, where, plan, interruption):
+def evaluate_slowly(program, runs, params, stats, feed, where, plan, interruption):
     if where == getattr(plan, work):
         program = dataclasses.replace(program, evaluate=slow(program.evaluate))
-    return evaluate(program, params, stats, feed, where, plan, interruption)
+    return evaluate(program, runs, params, stats, feed, where, plan, interruption)
 
 if work == "training":
     run.fit = fit_slowly

@@ -116,8 +116,7 @@ def test_transformation_by_magnitudes_drawn_from_a_share_of_its_range(name: str)
     entry = TRANSFORMATIONS[name]
     image = np.random.default_rng(4).integers(0, 256, (8, 7, 1)[-entry.dimensions - 1 :], np.uint8)
     images, places = jnp.broadcast_to(image, (6, *image.shape)), jnp.arange(6)
-    change = Augmentation((name,), strength=0.5)
-    found = augmented(images, jax.random.key(3), places, change)
+    found = augmented(images, jax.random.key(3), places, Augmentation((name,)), 0.5)
     own = [jax.random.fold_in(jax.random.fold_in(jax.random.key(3), place), 0) for place in range(6)]
     low, high = (0.5 * end for end in entry.range)
     drawn = [jax.random.uniform(jax.random.fold_in(key, 0), minval=low, maxval=high) for key in own]
@@ -130,7 +129,7 @@ def test_transformation_by_magnitudes_drawn_from_a_share_of_its_range(name: str)
 
 def test_legal_pixels_are_those_of_the_data() -> None:
     images = jnp.full((5, 4, 4, 1), 0.9)
-    changed = augmented(images, jax.random.key(0), jnp.arange(5), Augmentation(("clutter",), 2, 1.0, 0.0, 1.0))
+    changed = augmented(images, jax.random.key(0), jnp.arange(5), Augmentation(("clutter",), 2, 0.0, 1.0), 1.0)
     assert float(changed.max()) <= 1
     assert float(jnp.ptp(changed)) > 0.01
 

@@ -77,12 +77,12 @@ from tests.test_devices import STEPS, assembled
 
 assert jax.device_count() == 8
 run = assembled()
-state = run.program.train(run.state, run.inputs.frozen, run.inputs.train, run.inputs.keys, STEPS)
+state = run.program.train(run.state, run.inputs, [STEPS])
 for leaf in jax.tree.leaves(state):
     shards = [np.asarray(shard.data) for shard in leaf.addressable_shards]
     assert len(shards) == 8 and all((shard == shards[0]).all() for shard in shards), leaf
 checkpoints = Checkpoints(epath.Path(sys.argv[1]))
-checkpoints.save(STEPS, _items(state, run), {})
+checkpoints.save(STEPS, _items(state, run.members[0]), {})
 checkpoints.close()
 """
 
@@ -99,7 +99,7 @@ def test_eight_shards_agree_exactly_and_their_checkpoint_is_that_of_one_device(t
     ran = subprocess.run(words, cwd=ROOT, env=environment(8), capture_output=True, text=True)
     assert ran.returncode == 0, ran.stderr
     run = assembled()
-    expected = _items(run.program.train(run.state, run.inputs.frozen, run.inputs.train, run.inputs.keys, STEPS), run)
+    expected = _items(run.program.train(run.state, run.inputs, [STEPS]), run.members[0])
     checkpoints = Checkpoints(epath.Path(tmp_path / "checkpoints"), read_only=True)
     saved = checkpoints.newest(expected)
     checkpoints.close()

@@ -212,12 +212,13 @@ def test_dynamic_regions_move_in_a_run_and_serve_its_evaluation(shape: Shape, to
     before = np.array(run.state.stats[path])
     reports: list[Report] = []
     listeners = Listeners(
-        on_evaluated=lambda step, params, stats: None,
-        on_report=lambda step, report: reports.append(report),
-        on_save=lambda step, state: None,
-        on_progress=lambda step, seconds: None,
+        on_evaluated=None,
+        on_report=lambda run, step, report: reports.append(report),
+        on_diverged=lambda run, reason: None,
+        on_save=lambda run, step, state: None,
+        on_progress=lambda steps, seconds: None,
     )
-    state = fit(run.program, run.state, 0, run.inputs, run.plan, listeners, Interruption())
+    state = fit(run.program, run.state, [0], run.inputs, run.plans, listeners, Interruption())
     after = np.array(state.stats[path])
     assert before.shape == after.shape == (4, 4)
     assert np.abs(after - before).max() > 1e-3

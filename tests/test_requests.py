@@ -13,8 +13,9 @@ from etils import epath
 from cnnjax.config import Config, DataConfig
 from cnnjax.data.dataset import Dataset
 from cnnjax.study.command import OK
+from cnnjax.study.packs import Pack
 from cnnjax.study.workdir import Study, Unit, claim
-from cnnjax.train.assembly import assemble
+from cnnjax.train.assembly import make_member
 from launch import main
 from tests.launching import EXPERIMENT, ROOT, command, environment, launch
 
@@ -172,12 +173,12 @@ def test_diverged_run_is_named_and_the_rest_go_on(tmp_path: Path, capsys: pytest
 def test_failed_run_is_named_and_the_rest_go_on(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def fail_in_learned(config: Config, *arguments: Any) -> Any:
+    def fail_in_learned(config: Config, *arguments: Any, **keywords: Any) -> Any:
         if config.filters[0].pattern == ".*":
             raise MemoryError("no room for the network")
-        return assemble(config, *arguments)
+        return make_member(config, *arguments, **keywords)
 
-    monkeypatch.setattr("cnnjax.study.run.assemble", fail_in_learned)
+    monkeypatch.setattr("cnnjax.study.run.make_member", fail_in_learned)
     workdir = tmp_path / "study"
     assert ask(workdir, "--config.train.epochs=1") == 1
     assert "learned seed 0 failed: MemoryError: no room for the network" in capsys.readouterr().out
@@ -195,12 +196,14 @@ def state_of(workdir: Path, arm: str) -> str:
 def test_arms_and_seeds_that_are_asked_for_alone_are_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     ran: list[str] = []
 
-    def finish(unit: Unit, *_: Any) -> None:
-        ran.append(f"{unit.arm}{unit.seed}")
-        unit.folder.mkdir(parents=True)
-        (unit.folder / "status.json").write_text(json.dumps({"state": "diverged", "error": "nan"}))
+    def finish(pack: Pack, *_: Any) -> dict[Unit, str]:
+        for unit in pack.units:
+            ran.append(f"{unit.arm}{unit.seed}")
+            unit.folder.mkdir(parents=True)
+            (unit.folder / "status.json").write_text(json.dumps({"state": "diverged", "error": "nan"}))
+        return dict.fromkeys(pack.units, "diverged")
 
-    monkeypatch.setattr("cnnjax.study.runner.run_unit", finish)
+    monkeypatch.setattr("cnnjax.study.runner.run_pack", finish)
     workdir = tmp_path / "study"
     assert ask(workdir, "--arms=learned") == 1
     assert ask(workdir, "--arms=frozen", "--seeds=3") == 1

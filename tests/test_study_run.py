@@ -18,8 +18,7 @@ from cnnjax.analysis.gradients import gradient_norms
 from cnnjax.config import Config, DataConfig, ModelConfig, OptimConfig, TrainConfig, override
 from cnnjax.data.dataset import Dataset
 from cnnjax.filters.plan import flatten
-from cnnjax.study import feature_files
-from cnnjax.study import run as run_module
+from cnnjax.study import closed_form, feature_files
 from cnnjax.study.experiment import Experiment
 from cnnjax.study.results import collect
 from cnnjax.study.runner import run_study
@@ -221,14 +220,14 @@ def test_features_larger_than_memory_are_files_until_the_study_ends(
     for module in (assembly, feature_files):
         monkeypatch.setattr(module, "MOST_FEATURE_BYTES", 84 * 18 * 4 - 1)
     seen: list[tuple[list[str], bool]] = []
-    fit_head = run_module.fit_head
+    fit_head = closed_form.fit_head
 
     def look(config: Any, beginning: Any, *rest: Any) -> Any:
         files = sorted(path.name for path in Path(other.folder / "features").iterdir())
         seen.append((files, isinstance(beginning.examples, np.memmap)))
         return fit_head(config, beginning, *rest)
 
-    monkeypatch.setattr(run_module, "fit_head", look)
+    monkeypatch.setattr(closed_form, "fit_head", look)
     plan = f"stage1/.*=checkpoint:{study[0].folder}/runs/learned/seed0,frozen;head/.*=init,trained"
     arms = {name: override(study[0].experiment.arms[name], {"filters": plan}) for name in ("ridge", "logistic")}
     other = Study(epath.Path(tmp_path), Experiment("large", "How large?", arms), 2)

@@ -13,10 +13,10 @@ from cnnjax.config import Config, DataConfig, RequestError, TrainConfig
 from cnnjax.data.dataset import Dataset
 from cnnjax.study import runner
 from cnnjax.study.experiment import Experiment
+from cnnjax.study.packs import Pack
 from cnnjax.study.runner import DiskFull, run_study, unfinished
 from cnnjax.study.workdir import Study, Unit, read_status
 from cnnjax.train.interruption import Interruption, Stopped
-from cnnjax.train.loop import Diverged
 
 
 def study_of(folder: Path, *arms: str) -> Study:
@@ -51,32 +51,32 @@ def test_what_is_run_again(tmp_path: Path, state: str | None, again: bool) -> No
 def test_failed_and_diverged_runs_are_marked_and_the_others_go_on(
     tmp_path: Path, digits: Dataset, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    outcomes = {"fails": ValueError("no\nmore"), "diverges": Diverged("the loss was nan"), "works": None}
-    done = []
+    arms, done = ("fails", "diverges", "works"), []
 
-    def run_unit(unit: Unit, *arguments: Any) -> None:
+    def run_pack(pack: Pack, *arguments: Any) -> dict[Unit, str]:
+        (unit,) = pack.units
         unit.folder.mkdir(parents=True)
-        if outcomes[unit.arm]:
-            raise outcomes[unit.arm]
+        if unit.arm == "fails":
+            raise ValueError("no\nmore")
         done.append(unit.arm)
+        return {unit: "diverged" if unit.arm == "diverges" else "finished"}
 
-    monkeypatch.setattr(runner, "run_unit", run_unit)
-    study = study_of(tmp_path, *outcomes)
+    monkeypatch.setattr(runner, "run_pack", run_pack)
+    study = study_of(tmp_path, *arms)
     printed = run(study, digits, Interruption())
-    assert done == ["works"]
-    fails, diverges, _ = (read_status(unit) for unit in study.units)
+    assert done == ["diverges", "works"]
+    fails = read_status(study.units[0])
     assert (fails["state"], fails["error"]) == ("failed", "ValueError: no")
     assert Path(__file__).name in fails["where"]
-    assert diverges == {"state": "diverged", "error": "the loss was nan"}
     assert "fails seed 0: failed (ValueError: no) in" in printed
     assert "diverges seed 0: diverged in" in printed
 
 
 def test_full_disk_ends_the_study(tmp_path: Path, digits: Dataset, monkeypatch: pytest.MonkeyPatch) -> None:
-    def run_unit(unit: Unit, *arguments: Any) -> None:
+    def run_pack(pack: Pack, *arguments: Any) -> dict[Unit, str]:
         raise RuntimeError("not saved") from OSError(28, "No space left on device")
 
-    monkeypatch.setattr(runner, "run_unit", run_unit)
+    monkeypatch.setattr(runner, "run_pack", run_pack)
     with pytest.raises(DiskFull, match=r"the disk is full: .*seed0 cannot be written"):
         run(study_of(tmp_path, "first", "second"), digits, Interruption())
 
@@ -84,11 +84,12 @@ def test_full_disk_ends_the_study(tmp_path: Path, digits: Dataset, monkeypatch: 
 def test_signal_between_runs_stops_the_study(tmp_path: Path, digits: Dataset, monkeypatch: pytest.MonkeyPatch) -> None:
     interruption, begun = Interruption(), []
 
-    def run_unit(unit: Unit, *arguments: Any) -> None:
-        begun.append(unit.arm)
+    def run_pack(pack: Pack, *arguments: Any) -> dict[Unit, str]:
+        begun.extend(unit.arm for unit in pack.units)
         interruption.receive(15)
+        return dict.fromkeys(pack.units, "finished")
 
-    monkeypatch.setattr(runner, "run_unit", run_unit)
+    monkeypatch.setattr(runner, "run_pack", run_pack)
     with pytest.raises(Stopped):
         run(study_of(tmp_path, "first", "second"), digits, interruption)
     assert begun == ["first"]

@@ -38,12 +38,12 @@ def begun(config: Config, data: Dataset, seed: int, shared: Shared, saved: Saved
 
 
 def test_assembly_is_as_long_as_the_config_says(linear: Assembly) -> None:
-    assert linear.steps_per_epoch == 6  # 50 examples, 8 at a time
-    assert linear.plan.steps == 13
-    assert linear.plan.boundaries == (6, 12, 13)
-    assert (linear.plan.validation, linear.plan.test) == ((0, 21), (21, 34))
-    assert sizes_of(linear.blueprint) == {"features": 36, "parameters": 111, "parameters_trained": 111}
-    assert not linear.from_features
+    assert linear.members[0].steps_per_epoch == 6  # 50 examples, 8 at a time
+    assert linear.plans[0].steps == 13
+    assert linear.plans[0].boundaries == (6, 12, 13)
+    assert (linear.plans[0].validation, linear.plans[0].test) == ((0, 21), (21, 34))
+    assert sizes_of(linear.members[0].blueprint) == {"features": 36, "parameters": 111, "parameters_trained": 111}
+    assert not linear.members[0].from_features
 
 
 def test_runs_that_differ_in_values_alone_compile_once(

@@ -29,9 +29,9 @@ def host(tree: Any) -> Any:
 
 def train(run: Assembly, chunks: list[int], keys: Keys | None = None) -> TrainState:
     """The state after chunks of so many steps, from the run's first on."""
-    state = replicate(host(run.state))
+    state, inputs = replicate(host(run.state)), run.inputs._replace(keys=keys or run.inputs.keys)
     for steps in chunks:
-        state = run.program.train(state, run.inputs.frozen, run.inputs.train, keys or run.inputs.keys, steps)
+        state = run.program.train(state, inputs, [steps])
     return host(state)
 
 
@@ -109,7 +109,7 @@ def test_frozen_stays_and_the_rest_moves(full: Assembly) -> None:
     start, frozen = host(full.state), host(full.inputs.frozen)
     state = replicate(train(full, [13]))
     all_right = replicate(Sums(np.float32(1), np.int32(21), np.int32(21)))
-    state, _ = full.program.settle(state, all_right)
+    state, _ = full.program.settle(state, all_right, [True])
     best = host(best_variables(state, full.inputs.frozen))
     names = {"conv/kernel", "norm/scale", "norm/bias"}
     assert set(frozen[0]) == {f"stage2/{name}" for name in names}
@@ -141,7 +141,7 @@ def cost(plan: str, toy: Dataset, monkeypatch: pytest.MonkeyPatch) -> tuple[floa
     operations: list[float] = []
 
     def analyse(function: Callable[..., Any], shard: jax.Array, state: Any, inputs: Any) -> None:
-        if function.__name__ == "chunk":  # its loop over steps counts once
+        if function.__name__ == "train_here":  # its loop over steps counts once
             operations.append(spread(function).lower(shard, state, inputs).compile().cost_analysis()["flops"])
 
     monkeypatch.setattr(program, "_compile", analyse)
@@ -182,7 +182,7 @@ def test_randomness_depends_on_the_step(full: Assembly) -> None:
         state = host(full.state)._replace(step=np.int32(6 * epoch))
         place = np.argsort(epoch_order(full.inputs.keys.order, epoch, 50))
         feed = replicate(jax.tree.map(lambda a, place=place: a[place], host(full.inputs.train)))
-        after = full.program.train(replicate(state), full.inputs.frozen, feed, full.inputs.keys, 1)
+        after = full.program.train(replicate(state), full.inputs._replace(train=feed), [1])
         losses.append(float(after.sums.loss))
     assert losses[0] != losses[1]
 
@@ -217,11 +217,12 @@ def test_evaluation_counts_every_example_once(linear: Assembly, toy: Dataset, fi
     scores = log_softmax(logits_of(images, params["head/kernel"], params["head/bias"]))
     sums = evaluate(
         linear.program,
+        1,
         linear.state.trained,
         {},
         linear.inputs.held_out,
         (first, end),
-        linear.plan,
+        linear.plans[0],
         Interruption(),
     )
     assert sums is not None
@@ -245,7 +246,7 @@ def test_evaluation_takes_any_number_of_batches_at_a_time(linear: Assembly) -> N
 def test_settle_keeps_the_first_of_the_best(linear: Assembly) -> None:
     def settle(state: TrainState, correct: int) -> TrainState:
         sums = Sums(np.float32(1), np.int32(correct), np.int32(21))
-        state, report = linear.program.settle(replicate(state), replicate(sums))
+        state, report = linear.program.settle(replicate(state), replicate(sums), [True])
         assert int(report.validation.correct) == correct
         assert int(report.best_step) == int(state.best.step)
         return host(state)
@@ -263,7 +264,9 @@ def test_settle_keeps_the_first_of_the_best(linear: Assembly) -> None:
 
 def test_it_learns(linear: Assembly, toy: Dataset) -> None:
     state = replicate(train(linear, [13]))
-    sums = evaluate(linear.program, state.trained, {}, linear.inputs.held_out, (0, 21), linear.plan, Interruption())
+    sums = evaluate(
+        linear.program, 1, state.trained, {}, linear.inputs.held_out, (0, 21), linear.plans[0], Interruption()
+    )
     majority = np.bincount(toy.validation.labels).max() / 21
     assert sums is not None
     assert sums.metrics()["accuracy"] > majority

@@ -5,18 +5,19 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-import optax
 import pytest
 
+from cnnjax.config import Config, OptimConfig
 from cnnjax.data.augmentation import Augmentation
 from cnnjax.data.feed import Feed
 from cnnjax.filters.plan import Flat, flatten
 from cnnjax.layers.auxiliary import AuxiliaryHead
 from cnnjax.layers.dense import Dense
 from cnnjax.models.network import Network, Stage
-from cnnjax.train.devices import AXIS
+from cnnjax.train.hyperparameters import hyperparameters
+from cnnjax.train.optimiser import make_optimiser
 from cnnjax.train.state import initial_state
-from cnnjax.train.step import Keys, Task, evaluate_batch, train_step
+from cnnjax.train.step import Inputs, Keys, Task, evaluate_batch, train_step
 from tests.variables import drawn_variables
 
 IMAGES = np.random.default_rng(0).integers(0, 4, (6, 5)).astype(np.uint8)
@@ -28,29 +29,26 @@ OWN, AUXILIARY = "head", "stage1/head"
 
 def task(frozen_modules: frozenset[str] = frozenset(), label_smoothing: float = 0.0) -> Task:
     return Task(
+        axis=None,
         model=MODEL,
         frozen_modules=frozen_modules,
         after=None,
-        optimiser=optax.sgd(1.0),
+        optim=OptimConfig(lr=1.0, momentum=0.0, schedule="constant", label_smoothing=label_smoothing),
         batch_size=6,
         eval_batch_size=6,
         mean=(0.0,),
         std=(1.0,),
         augmentation=Augmentation(),
-        label_smoothing=label_smoothing,
     )
-
-
-def on_one_device(function: Any) -> Any:
-    """What a device returns, when it is the only one on the axis."""
-    return jax.tree.map(lambda leaf: leaf[0], jax.vmap(lambda _: function(), axis_name=AXIS)(jnp.zeros(1)))
 
 
 def step(task: Task, trained: Flat, frozen: Flat) -> Any:
     keys = Keys(*(jax.random.key(i) for i in range(3)))
-    state = initial_state(trained, {}, task.optimiser)
+    numbers = hyperparameters(Config(optim=task.optim), 1)
+    state = initial_state(trained, {}, make_optimiser(task.optim, numbers))
     feed = Feed(jnp.asarray(IMAGES), jnp.asarray(LABELS))
-    return on_one_device(lambda: train_step(task, state, (frozen, {}), feed, keys, jnp.int32(0), jnp.arange(6)))
+    inputs = Inputs((frozen, {}), feed, feed, keys, numbers)
+    return jax.jit(lambda: train_step(task, state, inputs, 0, jnp.arange(6)))()
 
 
 def by_hand(layer: str, smoothing: float) -> tuple[float, np.ndarray]:
@@ -82,5 +80,5 @@ def test_a_frozen_auxiliary_head_does_not_run() -> None:
 
 def test_evaluation_leaves_the_auxiliary_heads_out() -> None:
     feed = Feed(jnp.asarray(IMAGES), jnp.asarray(LABELS))
-    sums = on_one_device(lambda: evaluate_batch(task(), PARAMS, {}, feed, jnp.int32(0), jnp.int32(6), jnp.int32(0)))
+    sums = evaluate_batch(task(), PARAMS, {}, feed, jnp.int32(0), jnp.int32(6), 0)
     np.testing.assert_allclose(sums.loss / 6, by_hand(OWN, 0.0)[0], rtol=1e-5)

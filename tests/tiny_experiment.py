@@ -15,7 +15,7 @@ def get_config() -> Config:
         data=DataConfig(name="digits_8x8", augment=("shift",), max_shift=1),
         optim=OptimConfig(name="sgd", lr=0.05, weight_decay=1e-3),
         train=TrainConfig(epochs=4, batch_size=32, eval_batch_size=64, save_every=0),
-        study=StudyConfig(seeds=1),
+        study=StudyConfig(seeds=1, pack=1),
     )
 
 

@@ -19,18 +19,18 @@ class Augmentation:
       names: keys of `AUGMENTATIONS` or of `cnnjax.ops.transformations.TRANSFORMATIONS`, in this order; the former come
         first where both have a name.
       max_shift: of `shift`, in pixels.
-      strength: of a transformation: the share of its range that its magnitudes are drawn from, uniformly.
       low, high: the least and the greatest legal pixel.
     """
 
     names: tuple[str, ...] = ()
     max_shift: int = 2
-    strength: float = 0.1
     low: float = 0.0
     high: float = 255.0
 
 
-def augment(images: jax.Array, key: jax.Array, places: jax.Array, augmentation: Augmentation) -> jax.Array:
+def augment(
+    images: jax.Array, key: jax.Array, places: jax.Array, augmentation: Augmentation, strength: float | jax.Array = 0.1
+) -> jax.Array:
     """Each example changed at random, by one change after another.
 
     Args:
@@ -38,6 +38,7 @@ def augment(images: jax.Array, key: jax.Array, places: jax.Array, augmentation: 
       key: of this step.
       places: [N], of the examples in the whole batch over all devices; each draws from the key folded with its own.
       augmentation: the changes.
+      strength: of a transformation: the share of its range that its magnitudes are drawn from, uniformly.
 
     Returns:
       The shape and dtype of `images`; float32 where a transformation is among the changes.
@@ -49,7 +50,7 @@ def augment(images: jax.Array, key: jax.Array, places: jax.Array, augmentation: 
             change = AUGMENTATIONS[name]
             images = jax.vmap(lambda image, k, change=change: change(image, k, augmentation.max_shift))(images, own)
         else:
-            images = _transformed(images, own, name, augmentation)
+            images = _transformed(images, own, name, augmentation, strength)
     return images
 
 
@@ -61,9 +62,11 @@ def check_augmentation(names: tuple[str, ...], dimensions: int) -> None:
             raise RequestError(f"{name} is for {find(name).dimensions} spatial dimensions; the data have {dimensions}")
 
 
-def _transformed(images: jax.Array, keys: jax.Array, name: str, augmentation: Augmentation) -> jax.Array:
+def _transformed(
+    images: jax.Array, keys: jax.Array, name: str, augmentation: Augmentation, strength: float | jax.Array
+) -> jax.Array:
     """Each image transformed by a magnitude that is drawn for it."""
-    least, greatest = (augmentation.strength * end for end in find(name).range)
+    least, greatest = (strength * end for end in find(name).range)
     magnitudes = jax.vmap(lambda k: jax.random.uniform(k, minval=least, maxval=greatest))(_fold_in_all(keys, 0))
     apply = transformation(name, low=augmentation.low, high=augmentation.high)
     return apply(images.astype(jnp.float32), magnitudes, _fold_in_all(keys, 1))

@@ -1,6 +1,7 @@
 """A data set as arrays in memory, with the three splits that every study needs."""
 
 import dataclasses
+import functools
 
 import numpy as np
 import tensorflow_datasets as tfds
@@ -63,6 +64,13 @@ class Dataset:
     train: Split
     validation: Split
     test: Split
+
+    @functools.cached_property
+    def together(self) -> Split:
+        """The examples of all splits, one split after another in this order; the same memory whoever asks."""
+        splits = (self.train, self.validation, self.test)
+        images, labels = (np.concatenate(parts) for parts in zip(*((s.images, s.labels) for s in splits), strict=True))
+        return Split(images, labels)
 
 
 def load_dataset(config: DataConfig) -> Dataset:

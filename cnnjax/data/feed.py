@@ -10,15 +10,15 @@ from cnnjax.data.dataset import Split
 
 
 class Feed(NamedTuple):
-    """Examples on the device.
+    """Examples, on the device once they are trained on.
 
     Attributes:
       images: [N, ...], uint8 as read, or float32 (signals, or the features of a frozen prefix).
       labels: [N] int32.
     """
 
-    images: jax.Array
-    labels: jax.Array
+    images: jax.Array | np.ndarray
+    labels: jax.Array | np.ndarray
 
 
 def resident(split: Split) -> Feed:

@@ -53,3 +53,17 @@ def count_multiply_adds(jaxpr: core.Jaxpr) -> int:
             times = equation.params.get("length", 1) if equation.primitive.name == "scan" else 1
             total += times * sum(map(count_multiply_adds, inner_jaxprs(equation)))
     return total
+
+
+def intermediate_bytes(function: Callable[..., Any], *arguments: Any) -> int:
+    """The bytes of all that `function(*arguments)` computes on its way, were nothing of it fused or thrown away."""
+    return _output_bytes(jax.make_jaxpr(function)(*arguments).jaxpr)
+
+
+def _output_bytes(jaxpr: core.Jaxpr) -> int:
+    total = 0
+    for equation in jaxpr.eqns:
+        inner = list(inner_jaxprs(equation))
+        outputs = [variable.aval for variable in equation.outvars]
+        total += sum(map(_output_bytes, inner)) or sum(math.prod(a.shape) * a.dtype.itemsize for a in outputs)  # type: ignore[attr-defined]
+    return total

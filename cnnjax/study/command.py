@@ -157,7 +157,7 @@ def _train(
     for part in filter(None, _parts(study, units, top)):
         to_do = f"{len(part)} of {len(study.units)} runs to do in {study.folder}"
         console.print(to_do, highlight=False, soft_wrap=True)
-        run_study(study, part, datasets, console, interruption)
+        study = run_study(study, part, datasets, console, interruption)
     with interruption.nothing_to_save():
         try:
             measure_study(study, datasets, console)

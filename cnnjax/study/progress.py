@@ -29,7 +29,7 @@ class StudyProgress:
     def __init__(self, console: Console, units: list[Unit], clock: Callable[[], float] = time.monotonic) -> None:
         self._console, self._units, self._clock = console, units, clock
         self._durations: dict[str, list[float]] = {}
-        self._current: Unit | None = None
+        self._current: tuple[Unit, ...] = ()
         self._share, self._started, self._told = 0.0, 0.0, clock()
         self._first: tuple[float, float] | None = None
         self._bar = Progress(
@@ -52,9 +52,9 @@ class StudyProgress:
         if self._live:
             self._live.stop()
 
-    def begin(self, unit: Unit) -> None:
-        """A run begins."""
-        self._current, self._share, self._first, self._started = unit, 0.0, None, self._clock()
+    def begin(self, *units: Unit) -> None:
+        """A run begins, or several that are trained together."""
+        self._current, self._share, self._first, self._started = units, 0.0, None, self._clock()
         self._show()
 
     def prepare(self, what: str, share: float) -> None:
@@ -67,16 +67,17 @@ class StudyProgress:
         self._first = self._first or (self._clock(), share)
         self._show()
 
-    def end(self, outcome: str) -> None:
-        """The current run ended, `finished` or otherwise."""
-        unit = self._current
-        assert unit is not None
-        taken = self._clock() - self._started
-        self._durations.setdefault(unit.arm, []).append(taken)
-        self._units = [other for other in self._units if other != unit]
-        self._current, self._share = None, 0.0
-        self._bar.advance(self._task)
-        self._say(f"{unit.arm} seed {unit.seed}: {outcome} in {taken:.1f} s; {self._left_text()}")
+    def end(self, *outcomes: str) -> None:
+        """The current runs ended, each `finished` or otherwise."""
+        units, taken = self._current, self._clock() - self._started
+        for unit in units:
+            self._durations.setdefault(unit.arm, []).append(taken / len(units))
+        self._units = [other for other in self._units if other not in units]
+        self._current, self._share = (), 0.0
+        self._bar.advance(self._task, len(units))
+        together = f", {len(units)} together" if len(units) > 1 else ""
+        for unit, outcome in zip(units, outcomes, strict=True):
+            self._say(f"{unit.arm} seed {unit.seed}: {outcome} in {taken:.1f} s{together}; {self._left_text()}")
 
     def seconds_left(self) -> float | None:
         """For all runs still to do; None before anything is known."""
@@ -85,19 +86,21 @@ class StudyProgress:
         rest = self._rest_of_run()
         if not ended and rest is None:
             return None
-        mean = sum(ended) / len(ended) if ended else running + (rest or 0.0)
+        mean = sum(ended) / len(ended) if ended else (running + (rest or 0.0)) / len(self._current)
         total = 0.0
+        expected_of_current = 0.0
         for unit in self._units:
             own = self._durations.get(unit.arm)
             expected = sum(own) / len(own) if own else mean
-            if unit == self._current:
-                expected = max(expected - running, 0.0) if rest is None else rest
-            total += expected
-        return total
+            if unit in self._current:
+                expected_of_current += expected
+            else:
+                total += expected
+        return total + (max(expected_of_current - running, 0.0) if rest is None else rest)
 
     def _rest_of_run(self) -> float | None:
         """The seconds left of the current run; None before its pace is known."""
-        if self._current is None or self._first is None:
+        if not self._current or self._first is None:
             return None
         since, share = self._first
         if self._share <= share:
@@ -111,9 +114,9 @@ class StudyProgress:
         return f"{left / 60:.0f} min left" if left >= 120 else f"{left:.0f} s left"
 
     def _show(self, preparing: str = "") -> None:
-        unit = self._current
-        assert unit is not None
-        what, done = f"{unit.arm} seed {unit.seed}", preparing or f"{self._share:.0%}"
+        unit, *others = self._current
+        together = f" and {len(others)} more" if others else ""
+        what, done = f"{unit.arm} seed {unit.seed}{together}", preparing or f"{self._share:.0%}"
         self._bar.update(self._task, description=f"{what} {done:>4}", left=self._left_text())
         if not self._live and self._clock() - self._told >= _PLAIN_SECONDS:
             self._say(f"{what}: {done}; {self._left_text()}")

@@ -1,10 +1,11 @@
-"""One run of a study, from its config to its finished status, going on from where it was."""
+"""Runs of a study that are trained together, or one alone, from their configs to their finished statuses, going on
+from where they were."""
 
 import contextlib
 import dataclasses
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -12,22 +13,31 @@ from etils import epath
 
 from cnnjax.analysis.gradients import gradient_norms
 from cnnjax.analysis.subject import Subject
-from cnnjax.config import Config, to_dict
+from cnnjax.config import Config, DataConfig, to_dict
 from cnnjax.data.dataset import Dataset
 from cnnjax.filters.plan import Flat
-from cnnjax.filters.saved import Saved
+from cnnjax.study.closed_form import run_head
 from cnnjax.study.files import write_json
+from cnnjax.study.packs import Pack
 from cnnjax.study.progress import StudyProgress
 from cnnjax.study.records import MetricsFile, Row
 from cnnjax.study.sources import read_sources
 from cnnjax.study.workdir import Unit
-from cnnjax.train.assembly import Assembly, Shared, assemble, begin, best_variables, sizes_of
+from cnnjax.train.assembly import (
+    Assembly,
+    Member,
+    Shared,
+    assemble_alone,
+    assemble_together,
+    best_variables,
+    make_member,
+    sizes_of,
+)
 from cnnjax.train.checkpoint import Checkpoint, Checkpoints
-from cnnjax.train.devices import replicate
-from cnnjax.train.head import fit_head
+from cnnjax.train.devices import AXIS
 from cnnjax.train.interruption import Interruption, Stopped
-from cnnjax.train.loop import Diverged, Listeners, evaluate, fit
-from cnnjax.train.optimiser import make_schedule
+from cnnjax.train.loop import Listeners, Plan, evaluate, fit
+from cnnjax.train.optimiser import learning_rate
 from cnnjax.train.program import Report
 from cnnjax.train.setup import build_model
 from cnnjax.train.state import Best, TrainState
@@ -37,178 +47,215 @@ log = logging.getLogger(__name__)
 
 
 @dataclasses.dataclass(frozen=True)
+class Extent:
+    """How far runs are taken.
+
+    Attributes:
+      until: epochs, after which a run is paused at its next evaluation; None for its end.
+      test: whether the test split is read at its end. It is read once: of a finished run it is asked later, if at all.
+    """
+
+    until: float | None = None
+    test: bool = True
+
+
+WHOLE = Extent()
+
+
+@dataclasses.dataclass(frozen=True)
 class _Run:
     """A run that is ready to be trained: what it is, where it goes on from, and where it writes.
 
     Attributes:
-      preparation: seconds that it took to get here.
+      plan: its member's, no longer than it is wanted.
       saved: None at the start.
+      seconds: of `train` and `preparation` so far; of runs trained together each has its share. Changed as it trains.
     """
 
     unit: Unit
     config: Config
     dataset: Dataset
-    assembly: Assembly
-    preparation: float
+    member: Member
+    plan: Plan
     saved: Checkpoint | None
     checkpoints: Checkpoints
     metrics: MetricsFile
+    seconds: dict[str, float]
+
+    def about(self, step: int) -> Row:
+        """How every row of the metrics begins."""
+        return {"step": step, "epoch": round(step / self.member.steps_per_epoch, 6)}
 
 
-def run_unit(
-    unit: Unit,
-    config: Config,
-    dataset: Dataset,
+def run_pack(
+    pack: Pack,
+    configs: Mapping[str, Config],
+    datasets: Mapping[DataConfig, Dataset],
     shared: Shared,
     folder: epath.Path,
     progress: StudyProgress,
     interruption: Interruption,
-) -> None:
-    """Trains a run to its end and writes its status, its metrics and its checkpoints into its folder.
+    extent: Extent,
+) -> dict[Unit, str]:
+    """Trains runs as far as is wanted and writes their statuses, metrics and checkpoints into their folders.
 
     Args:
-      unit: arm, seed and folder.
-      config: of the arm.
-      dataset: the config's.
+      pack: the runs, one alone or several of one shape.
+      configs: of the arms.
+      datasets: by the configs' data.
       shared: of the study; added to.
       folder: of the study.
-      progress: told how far it is.
+      progress: told how far they are.
       interruption: looked at between dispatches.
+      extent: how far.
+
+    Returns:
+      What became of each run: `finished`, `paused` or `diverged`.
 
     Raises:
-      Diverged: if the loss stops being finite.
-      Stopped: after a signal, once the state is saved.
+      Stopped: after a signal, once the states are saved.
     """
-    unit.folder.mkdir(parents=True, exist_ok=True)
-    about = {"arm": unit.arm, "seed": unit.seed, "dataset": dataclasses.asdict(dataset.summary)}
-    write_json(unit.folder / "config.json", {"config": to_dict(config), **about})
-    write_json(unit.folder / "status.json", {"state": "running"})
-    with interruption.nothing_to_save():
-        sources = read_sources(config.filters, config.model.name, unit.seed, folder)
-    if config.head.name == "sgd":
-        finished = _run_steps(unit, config, dataset, shared, sources, progress, interruption)
-    else:
+    for unit in pack.units:
+        config = configs[unit.arm]
+        unit.folder.mkdir(parents=True, exist_ok=True)
+        about = {"arm": unit.arm, "seed": unit.seed, "dataset": dataclasses.asdict(datasets[config.data].summary)}
+        write_json(unit.folder / "config.json", {"config": to_dict(config), **about})
+        write_json(unit.folder / "status.json", {"state": "running"})
+    first = configs[pack.units[0].arm]
+    if first.head.name != "sgd":
+        (unit,) = pack.units
         with interruption.nothing_to_save():
-            finished = _run_head(unit, config, dataset, shared, sources, progress, interruption)
-    write_json(unit.folder / "status.json", finished)
-
-
-def _run_steps(
-    unit: Unit,
-    config: Config,
-    dataset: Dataset,
-    shared: Shared,
-    sources: Saved,
-    progress: StudyProgress,
-    interruption: Interruption,
-) -> dict[str, Any]:
-    """Trains step by step, and returns the finished status."""
+            sources = read_sources(first.filters, first.model.name, unit.seed, folder)
+            try:
+                status = run_head(unit, first, datasets[first.data], shared, sources, progress, interruption)
+            except FloatingPointError as error:
+                status = {"state": "diverged", "error": str(error)}
+            write_json(unit.folder / "status.json", status)
+        return {unit: status["state"]}
     with interruption.nothing_to_save():
         started = time.monotonic()
-        assembly = assemble(config, dataset, unit.seed, shared, interruption, sources, progress.prepare)
+        members = []
+        for unit in pack.units:
+            config = configs[unit.arm]
+            sources = read_sources(config.filters, config.model.name, unit.seed, folder)
+            axis = AXIS if pack.form is None else None
+            tell = progress.prepare
+            members.append(
+                make_member(config, datasets[config.data], unit.seed, shared, interruption, sources, tell, axis=axis)
+            )
+        if pack.form is None:
+            assembly = assemble_alone(members[0], shared)
+        else:
+            assembly = assemble_together(members, pack.form, shared, pack.slots)
         preparation = time.monotonic() - started
-        checkpoints = Checkpoints(unit.folder / "checkpoints")
-        saved = checkpoints.newest(_items(assembly.state, assembly))
-    if saved:
-        log.info("%s seed %d: going on from step %d", unit.arm, unit.seed, saved.step)
-    metrics = MetricsFile(unit.folder, saved.step if saved else -1)
-    with contextlib.closing(metrics), contextlib.closing(checkpoints):
-        run = _Run(unit, config, dataset, assembly, preparation, saved, checkpoints, metrics)
-        return _train(run, progress, interruption)
+    with contextlib.ExitStack() as files:
+        runs = [
+            files.enter_context(_opened(unit, member, configs, datasets, preparation / len(members), extent))
+            for unit, member in zip(pack.units, members, strict=True)
+        ]
+        statuses = _train(runs, assembly, progress, interruption, extent)
+    for unit, status in statuses.items():
+        write_json(unit.folder / "status.json", status)
+    return {unit: status["state"] for unit, status in statuses.items()}
 
 
-def _run_head(
+@contextlib.contextmanager
+def _opened(
     unit: Unit,
-    config: Config,
-    dataset: Dataset,
-    shared: Shared,
-    sources: Saved,
-    progress: StudyProgress,
-    interruption: Interruption,
-) -> dict[str, Any]:
-    """Finds the head in closed form on the features below it, and returns the finished status.
-
-    It takes one piece: a run that was cut off begins anew, on features that may be there already.
-    """
-    started = time.monotonic()
-    beginning = begin(config, dataset, unit.seed, shared, interruption, sources, progress.prepare, to_disk=True)
-    preparation = time.monotonic() - started
-    try:
-        fitted = fit_head(config.head, beginning, dataset.summary, interruption)
-    except FloatingPointError as error:
-        raise Diverged(str(error)) from None
-    seconds = {"train": time.monotonic() - started - preparation, "preparation": preparation}
-    with contextlib.closing(MetricsFile(unit.folder, -1)) as metrics:
-        for number, trial in enumerate(fitted.trials):
-            metrics.append({"step": number, "split": "validation", **trial})
-        metrics.append({"step": len(fitted.trials), "split": "train", **fitted.metrics["train"]})
+    member: Member,
+    configs: Mapping[str, Config],
+    datasets: Mapping[DataConfig, Dataset],
+    preparation: float,
+    extent: Extent,
+) -> Iterator[_Run]:
+    """A run with its files open."""
+    config, plan = configs[unit.arm], member.plan
+    if extent.until is not None:
+        wanted = extent.until * member.steps_per_epoch
+        plan = dataclasses.replace(plan, stop=next((b for b in plan.boundaries if b >= wanted), plan.steps))
     with contextlib.closing(Checkpoints(unit.folder / "checkpoints")) as checkpoints:
-        best = {"params": fitted.params, "batch_stats": beginning.stats}
-        checkpoints.save(0, {"best": best}, {"seconds": seconds})
-    return {
-        "state": "finished",
-        "step": 0,
-        "steps": 0,
-        "best_step": 0,
-        "strength": fitted.strength,
-        "metrics": {split: fitted.metrics[split] for split in ("validation", "test")},
-        **sizes_of(beginning.blueprint),
-        "seconds": seconds,
-    }
+        saved = checkpoints.newest(_items(member.state, member))
+        if saved:
+            log.info("%s seed %d: going on from step %d", unit.arm, unit.seed, saved.step)
+        seconds = {"train": saved.progress["seconds"]["train"] if saved else 0.0, "preparation": preparation}
+        with contextlib.closing(MetricsFile(unit.folder, saved.step if saved else -1)) as metrics:
+            yield _Run(unit, config, datasets[config.data], member, plan, saved, checkpoints, metrics, seconds)
 
 
-def _train(run: _Run, progress: StudyProgress, interruption: Interruption) -> dict[str, Any]:
-    """Trains from what was saved to the end, reads the test split once, and returns the finished status."""
-    assembly, saved = run.assembly, run.saved
-    plan, inputs = assembly.plan, assembly.inputs
-    step = saved.step if saved else 0
-    state = replicate(_state_of(saved)) if saved else assembly.state
-    seconds = {"train": saved.progress["seconds"]["train"] if saved else 0.0, "preparation": run.preparation}
-    rate = make_schedule(run.config.optim, plan.steps)
+def _train(
+    runs: Sequence[_Run], assembly: Assembly, progress: StudyProgress, interruption: Interruption, extent: Extent
+) -> dict[Unit, dict[str, Any]]:
+    """Trains from what was saved as far as is wanted, reads the test split if it is, and returns the statuses."""
+    program, plans = assembly.program, [run.plan for run in runs]
+    steps = [run.saved.step if run.saved else 0 for run in runs]
+    state = assembly.state
+    if any(run.saved for run in runs):
+        state = program.join([_state_of(run.saved) if run.saved else run.member.state for run in runs])
+    statuses: dict[Unit, dict[str, Any]] = {}
+    measured = {n: _gradients_function(run) for n, run in enumerate(runs) if "gradients" in run.config.measures.names}
 
-    def about_step(step: int) -> Row:
-        return {"step": step, "epoch": round(step / assembly.steps_per_epoch, 6)}
+    def on_evaluated(n: int, step: int, params: Flat, stats: Flat) -> None:
+        if n in measured:
+            runs[n].metrics.append({**runs[n].about(step), "split": "train", **measured[n](params, stats)})
 
-    gradients = _gradients_function(run) if "gradients" in run.config.measures.names else None
-
-    def on_evaluated(step: int, params: Flat, stats: Flat) -> None:
-        if gradients:
-            run.metrics.append({**about_step(step), "split": "train", **gradients(params, stats)})
-
-    def on_report(step: int, report: Report) -> None:
-        about = about_step(step)
-        extra = {"learning_rate": float(rate(step - 1)), "seconds": seconds["train"]}
+    def on_report(n: int, step: int, report: Report) -> None:
+        run, about = runs[n], runs[n].about(step)
+        rate = learning_rate(run.config.optim, run.member.inputs.numbers, jax.numpy.int32(step - 1))
+        extra = {"learning_rate": float(rate), "seconds": run.seconds["train"]}
         run.metrics.append({**about, "split": "train", **report.train.metrics(), **extra})
         run.metrics.append({**about, "split": "validation", **report.validation.metrics()})
 
-    def on_save(step: int, state: TrainState) -> None:
-        run.checkpoints.save(step, _items(state, assembly), {"seconds": seconds})
-        write_json(run.unit.folder / "status.json", {"state": "running", "step": step, "steps": plan.steps})
+    def on_diverged(n: int, reason: str) -> None:
+        statuses[runs[n].unit] = {"state": "diverged", "error": reason}
+        write_json(runs[n].unit.folder / "status.json", statuses[runs[n].unit])
 
-    def advance(step: int, taken: float) -> None:
-        seconds["train"] += taken
-        progress.advance(step / plan.steps)
+    def on_save(n: int, step: int, state: TrainState) -> None:
+        run = runs[n]
+        run.checkpoints.save(step, _items(state, run.member), {"seconds": run.seconds})
+        write_json(run.unit.folder / "status.json", {"state": "running", "step": step, "steps": run.plan.steps})
 
-    if saved is None:
-        on_evaluated(0, {**inputs.frozen[0], **state.trained}, {**inputs.frozen[1], **state.stats})
-    listeners = Listeners(on_evaluated, on_report, on_save, advance)
-    state = fit(assembly.program, state, step, inputs, plan, listeners, interruption)
-    best = best_variables(state, inputs.frozen)
-    params, stats = best["params"], best["batch_stats"]
-    test = evaluate(assembly.program, params, stats, inputs.held_out, plan.test, plan, interruption)
-    if test is None:
-        raise Stopped
+    def advance(steps: Sequence[int], taken: float) -> None:
+        for run in runs:
+            run.seconds["train"] += taken / len(runs)
+        progress.advance(sum(steps) / sum(plan.stop for plan in plans))
+
+    for n, run in enumerate(runs):
+        if run.saved is None and n in measured:
+            frozen, state_of = run.member.inputs.frozen, run.member.state
+            on_evaluated(n, 0, {**frozen[0], **state_of.trained}, {**frozen[1], **state_of.stats})
+    listeners = Listeners(on_evaluated if measured else None, on_report, on_diverged, on_save, advance)
+    state = fit(program, state, steps, assembly.inputs, plans, listeners, interruption)
+    best = best_variables(state, assembly.inputs.frozen)
+    test = None
+    if extent.test and any(run.plan.stop == run.plan.steps and run.unit not in statuses for run in runs):
+        variables = best["params"], best["batch_stats"]
+        feed, plan = assembly.inputs.held_out, plans[0]
+        sums = evaluate(program, len(runs), *variables, feed, plan.test, plan, interruption)
+        if sums is None:
+            raise Stopped
+        test = program.split(sums)
+    for n, (run, ended) in enumerate(zip(runs, program.split(state), strict=True)):
+        if run.unit not in statuses:
+            tested = None if test is None else jax.device_get(test[n]).metrics()
+            statuses[run.unit] = _status(run, ended, tested)
+    return statuses
+
+
+def _status(run: _Run, state: TrainState, test: dict[str, float] | None) -> dict[str, Any]:
+    """Of a run that has come as far as was wanted."""
+    plan = run.plan
+    examples = plan.validation[1] - plan.validation[0]
+    metrics = {"validation": {"accuracy": int(state.best.correct) / examples}}
+    reached = {"step": plan.stop, "steps": plan.steps, "best_step": int(state.best.step)}
+    if plan.stop < plan.steps:
+        epoch = plan.stop / run.member.steps_per_epoch
+        return {"state": "paused", **reached, "epoch": epoch, "metrics": metrics, "seconds": run.seconds}
     return {
         "state": "finished",
-        "step": plan.steps,
-        "steps": plan.steps,
-        "best_step": int(state.best.step),
-        "metrics": {
-            "validation": {"accuracy": int(state.best.correct) / (plan.validation[1] - plan.validation[0])},
-            "test": jax.device_get(test).metrics(),
-        },
-        **sizes_of(assembly.blueprint),
-        "seconds": seconds,
+        **reached,
+        "metrics": {**metrics, **({"test": test} if test else {})},
+        **sizes_of(run.member.blueprint),
+        "seconds": run.seconds,
     }
 
 
@@ -228,11 +275,11 @@ def _gradients_function(run: _Run) -> Callable[[Flat, Flat], Row]:
     return measure
 
 
-def _items(state: TrainState, assembly: Assembly) -> dict[str, Any]:
+def _items(state: TrainState, member: Member) -> dict[str, Any]:
     """What a checkpoint holds: `best`, all variables of the best evaluation, and `state`, the rest of the state."""
     scores = {"correct": state.best.correct, "step": state.best.step}
     return {
-        "best": best_variables(state, assembly.inputs.frozen),
+        "best": best_variables(state, member.inputs.frozen),
         "state": {**state._asdict(), "best": scores},
     }
 

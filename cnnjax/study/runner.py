@@ -1,9 +1,9 @@
-"""Runs all units of a study that have not finished, one after another."""
+"""Runs all units of a study that have not finished, alone or together, one pack after another."""
 
+import dataclasses
 import logging
 import traceback
 
-from etils import epath
 from rich.console import Console
 
 from cnnjax.config import Config, DataConfig, RequestError
@@ -12,13 +12,13 @@ from cnnjax.study.arms import order_arms
 from cnnjax.study.feature_files import FileStore
 from cnnjax.study.files import is_disk_full, write_json
 from cnnjax.study.measuring import check_measures
+from cnnjax.study.packs import Pack, choose_packs
 from cnnjax.study.progress import StudyProgress
-from cnnjax.study.run import run_unit
+from cnnjax.study.run import WHOLE, Extent, run_pack
 from cnnjax.study.sources import foresee_sources
-from cnnjax.study.workdir import Study, Unit, read_status
+from cnnjax.study.workdir import Study, Unit, read_status, write_study
 from cnnjax.train.assembly import Shared
 from cnnjax.train.interruption import Interruption
-from cnnjax.train.loop import Diverged
 from cnnjax.train.setup import check_request
 
 log = logging.getLogger(__name__)
@@ -66,47 +66,62 @@ def run_study(
     datasets: dict[DataConfig, Dataset],
     console: Console,
     interruption: Interruption,
-) -> None:
+    extent: Extent = WHOLE,
+) -> Study:
     """Runs the units. One that fails or diverges is marked so in its status, and the others go on.
+
+    Returns:
+      The study, with what was decided of runs of their shapes.
 
     Raises:
       DiskFull: when there is no room to write to; runs that are done stay done.
       Stopped: after a signal.
     """
+    with interruption.nothing_to_save():
+        packs, choices = choose_packs(units, study.experiment.arms, datasets, study.packs, interruption)
+        if choices != study.packs:
+            study = dataclasses.replace(study, packs=choices)
+            write_study(study)
     features = FileStore(study.folder)
     shared = Shared(features=features)
+    runs = _Runs(study, datasets, shared, interruption, extent)
     with StudyProgress(console, units) as progress:
-        for unit in units:
+        for pack in packs:
             interruption.check()
-            config = study.experiment.arms[unit.arm]
-            progress.begin(unit)
-            progress.end(_outcome(unit, config, datasets[config.data], shared, study.folder, progress, interruption))
+            progress.begin(*pack.units)
+            outcomes = runs.outcomes(pack, progress)
+            progress.end(*(outcomes[unit] for unit in pack.units))
     features.clear()
+    return study
 
 
-def _outcome(
-    unit: Unit,
-    config: Config,
-    dataset: Dataset,
-    shared: Shared,
-    folder: epath.Path,
-    progress: StudyProgress,
-    interruption: Interruption,
-) -> str:
-    try:
-        run_unit(unit, config, dataset, shared, folder, progress, interruption)
-    except Diverged as error:
-        write_json(unit.folder / "status.json", {"state": "diverged", "error": str(error)})
-        return "diverged"
-    except Exception as error:
-        if is_disk_full(error):
-            raise DiskFull(
-                f"the disk is full: {unit.folder} cannot be written; free some room and run again"
-            ) from error
-        log.debug("%s", traceback.format_exc())
-        reason = f"{type(error).__name__}: {error}".splitlines()[0]
-        where = traceback.extract_tb(error.__traceback__)[-1]
-        failed = {"state": "failed", "error": reason, "where": f"{where.filename}:{where.lineno}"}
-        write_json(unit.folder / "status.json", failed)
-        return f"failed ({reason})"
-    return "finished"
+@dataclasses.dataclass(frozen=True)
+class _Runs:
+    """What all packs of a study are run with."""
+
+    study: Study
+    datasets: dict[DataConfig, Dataset]
+    shared: Shared
+    interruption: Interruption
+    extent: Extent
+
+    def outcomes(self, pack: Pack, progress: StudyProgress) -> dict[Unit, str]:
+        """What became of each run. Where runs fail together, each is tried alone: it may be the fault of one."""
+        arms = self.study.experiment.arms
+        try:
+            return run_pack(
+                pack, arms, self.datasets, self.shared, self.study.folder, progress, self.interruption, self.extent
+            )
+        except Exception as error:
+            if is_disk_full(error):
+                folder = pack.units[0].folder
+                raise DiskFull(f"the disk is full: {folder} cannot be written; free some room and run again") from error
+            log.debug("%s", traceback.format_exc())
+            reason = f"{type(error).__name__}: {error}".splitlines()[0]
+            if pack.form is not None:
+                log.warning("%d runs failed together (%s); each is run alone", len(pack.units), reason)
+                return {unit: self.outcomes(Pack((unit,)), progress)[unit] for unit in pack.units}
+            where = traceback.extract_tb(error.__traceback__)[-1]
+            failed = {"state": "failed", "error": reason, "where": f"{where.filename}:{where.lineno}"}
+            write_json(pack.units[0].folder / "status.json", failed)
+            return {pack.units[0]: f"failed ({reason})"}

@@ -18,12 +18,14 @@ from etils import epath
 from cnnjax.config import Config, RequestError, flatten, from_dict, to_dict
 from cnnjax.study.experiment import Column, Experiment, Lines
 from cnnjax.study.files import is_disk_full, partial, write_json
+from cnnjax.train.population import Form
 
-FORMAT = 4
+FORMAT = 5
 _LOCK = ".lock"
 # What a status says beside its state.
 _STATES: dict[str, tuple[str, ...]] = {
     "running": (),
+    "paused": ("metrics", "step", "epoch"),
     "finished": ("metrics", "parameters", "parameters_trained", "features", "best_step", "seconds"),
     "failed": ("error",),
     "diverged": ("error",),
@@ -62,6 +64,18 @@ class Unit:
 
 
 @dataclasses.dataclass(frozen=True)
+class Choice:
+    """How runs of one shape are trained, decided once: in packs of so many at most, and in which form together; None
+    for runs alone."""
+
+    members: int
+    form: Form | None
+
+
+ALONE = Choice(1, None)
+
+
+@dataclasses.dataclass(frozen=True)
 class Study:
     """What `study.json` says.
 
@@ -71,6 +85,7 @@ class Study:
       seeds: how many were asked for so far.
       machine: what it was last trained on; this one, if it is new.
       reported: whether the report shows all of this.
+      packs: by the shape of runs (`cnnjax.study.packs.shape_of`).
     """
 
     folder: epath.Path
@@ -78,6 +93,7 @@ class Study:
     seeds: int
     machine: Mapping[str, Any] = dataclasses.field(default_factory=machine)
     reported: bool = False
+    packs: Mapping[str, Choice] = dataclasses.field(default_factory=dict)
 
     @property
     def units(self) -> list[Unit]:
@@ -136,7 +152,9 @@ def read_study(folder: epath.Path) -> Study:
         lines = drawn and Lines(drawn["field"], {name: tuple(line) for name, line in drawn["arms"].items()})
         columns = {heading: Column(**column) for heading, column in values["columns"].items()}
         experiment = Experiment(values["experiment"], values["question"], arms, screening, lines, columns)
-        return Study(folder, experiment, int(values["seeds"]), dict(values["machine"]), bool(values.get("reported")))
+        packs = {shape: Choice(**choice) for shape, choice in values["packs"].items()}
+        seeds, reported = int(values["seeds"]), bool(values.get("reported"))
+        return Study(folder, experiment, seeds, dict(values["machine"]), reported, packs)
     except RequestError:
         raise
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
@@ -159,6 +177,7 @@ def write_study(study: Study) -> None:
         "seeds": study.seeds,
         "machine": dict(study.machine),
         "reported": study.reported,
+        "packs": {shape: dataclasses.asdict(choice) for shape, choice in study.packs.items()},
     }
     write_json(study.folder / "study.json", values)
 
@@ -233,7 +252,7 @@ def _check_same(folder: epath.Path, arm: str, before: Config, now: Config) -> No
         f"{path} was {old.get(path)!r} and is now {new.get(path)!r}"
         for path in new
         if old.get(path) != new[path]
-        and path not in ("study.seeds", "study.baseline")
+        and path not in ("study.seeds", "study.baseline", "study.pack")
         and not path.startswith("measures.")
     ]
     if differences:

@@ -4,13 +4,13 @@ Runs that differ in values alone (seeds, random filters) share what is compiled.
 """
 
 import dataclasses
-from collections.abc import Hashable
+from collections.abc import Hashable, Sequence
 from types import MappingProxyType
 
-import jax.numpy as jnp
+import jax
 import numpy as np
 
-from cnnjax.config import Config, DataConfig
+from cnnjax.config import Config
 from cnnjax.data.augmentation import Augmentation
 from cnnjax.data.dataset import Dataset, DataSummary
 from cnnjax.data.feed import Feed
@@ -29,13 +29,26 @@ from cnnjax.filters.plan import Flat
 from cnnjax.filters.saved import Saved
 from cnnjax.ops.keys import stream_key
 from cnnjax.train.devices import AXIS, replicate
+from cnnjax.train.hyperparameters import hyperparameters, program_config
 from cnnjax.train.interruption import Interruption
-from cnnjax.train.loop import Inputs, Plan, boundaries
+from cnnjax.train.loop import Plan, boundaries
 from cnnjax.train.optimiser import make_optimiser
+from cnnjax.train.population import Form, Slots, compile_population
 from cnnjax.train.program import Program, compile_program
-from cnnjax.train.setup import Blueprint, InitFunction, count, init_function, make_blueprint, starting_values
+from cnnjax.train.setup import (
+    Blueprint,
+    InitFunction,
+    Partition,
+    build_model,
+    count,
+    init_function,
+    make_blueprint,
+    starting_values,
+)
 from cnnjax.train.state import TrainState, initial_state
-from cnnjax.train.step import Keys, Task, variables_of
+from cnnjax.train.step import Inputs, Keys, Task, variables_of
+
+_NO_FEED = Feed(np.zeros(0), np.zeros(0))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -70,26 +83,50 @@ class Beginning:
 
 
 @dataclasses.dataclass(frozen=True)
-class Assembly:
-    """A run that can be trained.
+class Member:
+    """A run before its first step, as its steps will want it; nothing is on the devices for it alone.
 
     Attributes:
-      program: compiled.
-      state: before the first step, on all devices.
-      inputs: on all devices.
+      shape: equal for runs that one program can train, together or one after another.
+      task: the static part of that program.
+      state: before the first step.
+      inputs: of its steps.
       plan: its length and boundaries.
       steps_per_epoch: of the training split.
       blueprint: the network under its plan.
       from_features: whether the feeds hold the features of the frozen prefix instead of images.
     """
 
-    program: Program
+    shape: Hashable
+    task: Task
     state: TrainState
     inputs: Inputs
     plan: Plan
     steps_per_epoch: int
     blueprint: Blueprint
     from_features: bool
+
+
+@dataclasses.dataclass(frozen=True)
+class Assembly:
+    """Runs that can be trained: one alone, or several together.
+
+    Attributes:
+      program: compiled.
+      state: before the first step, on the devices.
+      inputs: likewise.
+      members: the runs.
+    """
+
+    program: Program
+    state: TrainState
+    inputs: Inputs
+    members: tuple[Member, ...]
+
+    @property
+    def plans(self) -> list[Plan]:
+        """Of the runs."""
+        return [member.plan for member in self.members]
 
 
 def begin(
@@ -126,9 +163,7 @@ def begin(
         tell(what, share)
 
     params, stats = _start(config, dataset, seed, blueprint, shared, saved, between)
-    splits = (dataset.train, dataset.validation, dataset.test)
-    images = np.concatenate([split.images for split in splits])
-    labels = np.concatenate([split.labels for split in splits])
+    images, labels = dataset.together.images, dataset.together.labels
     features = None
     if blueprint.parts.prefix is not None and not config.data.augment:
         features = _prefix_features(
@@ -196,7 +231,7 @@ def _prefix_features(
     return shared.features.get(feature_key(key, *inside), whole, dtype, fill)
 
 
-def assemble(
+def make_member(
     config: Config,
     dataset: Dataset,
     seed: int,
@@ -204,61 +239,109 @@ def assemble(
     interruption: Interruption,
     saved: Saved = MappingProxyType({}),
     tell: Between = lambda what, share: None,
-) -> Assembly:
+    *,
+    axis: str | None = AXIS,
+) -> Member:
     """A run that is trained step by step; arguments and errors as in `begin`.
 
     Features of a frozen prefix that do not fit in memory are computed anew at each step.
+
+    Args:
+      axis: that its batch is spread over; None for a run that is trained together with others.
     """
-    summary = dataset.summary
+    summary, sizes = dataset.summary, dataset.summary.sizes
     start = begin(config, dataset, seed, shared, interruption, saved, tell, to_disk=False)
     blueprint, params, stats = start.blueprint, start.params, start.stats
-    parts = blueprint.parts
-    inputs = _inputs(start, seed, summary.sizes["train"])
+    parts, train = blueprint.parts, config.train
 
-    steps_per_epoch = len(dataset.train) // config.train.batch_size
-    steps = max(1, round(config.train.epochs * steps_per_epoch))
-    optimiser = make_optimiser(config.optim, steps)
+    steps_per_epoch = sizes["train"] // train.batch_size
+    steps = max(1, round(train.epochs * steps_per_epoch))
+    program = program_config(config)
+    numbers = hyperparameters(config, steps)
+    frozen = (
+        {path: params[path] for path in sorted(parts.frozen)},
+        {path: stats[path] for path in sorted(parts.fixed)},
+    )
     trained = {path: params[path] for path in sorted(parts.trained)}
     moving = {path: stats[path] for path in sorted(parts.moving)}
-    state = replicate(initial_state(trained, moving, optimiser))
+    keys = Keys(*(stream_key(seed, stream) for stream in Keys._fields))
+    examples = Feed(start.examples, start.labels)
     banks = frozenset((path, rule.combinations) for path, rule in blueprint.rules.items())
-    key = (config.model, config.data, config.optim, config.train, parts, banks, start.after)
-    if key not in shared.programs:
-        task = Task(
-            model=blueprint.model,
-            frozen_modules=parts.modules,
-            after=start.after,
-            optimiser=optimiser,
-            batch_size=config.train.batch_size,
-            eval_batch_size=config.train.eval_batch_size,
-            mean=summary.mean,
-            std=summary.std,
-            augmentation=_augmentation(config.data, summary),
-            label_smoothing=config.optim.label_smoothing,
-        )
-        shared.programs[key] = compile_program(task, state, inputs.frozen, inputs.train, inputs.held_out)
-    sizes = summary.sizes
-    plan = Plan(
-        steps=steps,
-        boundaries=boundaries(steps, steps_per_epoch, config.train.eval_every),
-        validation=(0, sizes["validation"]),
-        test=(sizes["validation"], sizes["validation"] + sizes["test"]),
-        eval_batch_size=config.train.eval_batch_size,
-        save_every=config.train.save_every,
-    )
-    return Assembly(
-        program=shared.programs[key],
-        state=state,
-        inputs=inputs,
-        plan=plan,
+    return Member(
+        shape=(program.model, program.data, program.optim, program.train, parts, banks, start.after),
+        task=_task(program, summary, parts, start.after, axis),
+        state=initial_state(trained, moving, make_optimiser(config.optim, numbers)),
+        inputs=Inputs(frozen, *_feeds(examples, sizes["train"]), keys, numbers),
+        plan=Plan(
+            steps=steps,
+            stop=steps,
+            boundaries=boundaries(steps, steps_per_epoch, train.eval_every),
+            validation=(0, sizes["validation"]),
+            test=(sizes["validation"], sizes["validation"] + sizes["test"]),
+            eval_batch_size=train.eval_batch_size,
+            save_every=train.save_every,
+        ),
         steps_per_epoch=steps_per_epoch,
         blueprint=blueprint,
         from_features=start.after is not None,
     )
 
 
-def _augmentation(config: DataConfig, summary: DataSummary) -> Augmentation:
-    return Augmentation(config.augment, config.max_shift, config.strength, summary.low, summary.high)
+def _task(program: Config, summary: DataSummary, parts: Partition, after: str | None, axis: str | None) -> Task:
+    return Task(
+        axis=axis,
+        model=build_model(program.model, summary, axis),
+        frozen_modules=parts.modules,
+        after=after,
+        optim=program.optim,
+        batch_size=program.train.batch_size,
+        eval_batch_size=program.train.eval_batch_size,
+        mean=summary.mean,
+        std=summary.std,
+        augmentation=Augmentation(program.data.augment, program.data.max_shift, summary.low, summary.high),
+    )
+
+
+def _feeds(examples: Feed, train: int) -> tuple[Feed, Feed]:
+    """The training examples, and those held out; views."""
+    return Feed(*(part[:train] for part in examples)), Feed(*(part[train:] for part in examples))
+
+
+def assemble(config: Config, dataset: Dataset, seed: int, shared: Shared, interruption: Interruption) -> Assembly:
+    """A run by itself, its batch spread over the devices; arguments and errors as in `begin`."""
+    return assemble_alone(make_member(config, dataset, seed, shared, interruption), shared)
+
+
+def assemble_alone(member: Member, shared: Shared) -> Assembly:
+    """A run whose batch is spread over the devices; `shared` is added to."""
+    state, inputs = replicate(member.state), replicate(member.inputs)
+    if member.shape not in shared.programs:
+        shared.programs[member.shape] = compile_program(member.task, state, inputs)
+    return Assembly(shared.programs[member.shape], state, inputs, (member,))
+
+
+def assemble_together(members: Sequence[Member], form: Form, shared: Shared, slots: int = 0) -> Assembly:
+    """Runs of one shape, made with no axis, trained in one program of at least so many slots; `shared` is added to."""
+    places = Slots(len(members), slots, jax.device_count())
+    first, *others = (member.inputs for member in members)
+    state = places.join([member.state for member in members])
+    own = places.join([member.inputs._replace(train=_NO_FEED, held_out=_NO_FEED) for member in members])
+    if all(_same(first.train, other.train) for other in others):
+        feeds = replicate((first.train, first.held_out))
+    else:
+        feeds = places.join([(inputs.train, inputs.held_out) for inputs in (first, *others)])
+    inputs = own._replace(train=feeds[0], held_out=feeds[1])
+    which = (members[0].shape, places, form, feeds[0].labels.ndim)
+    if which not in shared.programs:
+        shared.programs[which] = compile_population(members[0].task, state, inputs, places, form)
+    return Assembly(shared.programs[which], state, inputs, tuple(members))
+
+
+def _same(feed: Feed, other: Feed) -> bool:
+    """Whether two feeds on the host are views of the same memory."""
+    return all(
+        np.asarray(a).__array_interface__ == np.asarray(b).__array_interface__ for a, b in zip(feed, other, strict=True)
+    )
 
 
 def sizes_of(blueprint: Blueprint) -> dict[str, int]:
@@ -279,22 +362,3 @@ def best_variables(state: TrainState, frozen: tuple[Flat, Flat]) -> dict[str, Fl
         "params": {**frozen[0], **state.best.trained},
         "batch_stats": {**frozen[1], **state.best.stats},
     }
-
-
-def _inputs(start: Beginning, seed: int, train_examples: int) -> Inputs:
-    """All that a run reads, on all devices."""
-    parts = start.blueprint.parts
-    frozen = (
-        {path: start.params[path] for path in sorted(parts.frozen)},
-        {path: start.stats[path] for path in sorted(parts.fixed)},
-    )
-
-    def feed(chosen: slice) -> Feed:
-        return replicate(Feed(jnp.asarray(start.examples[chosen]), jnp.asarray(start.labels[chosen])))
-
-    return Inputs(
-        frozen=replicate(frozen),
-        train=feed(slice(train_examples)),
-        held_out=feed(slice(train_examples, None)),
-        keys=replicate(Keys(*(stream_key(seed, stream) for stream in Keys._fields))),
-    )

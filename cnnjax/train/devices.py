@@ -6,6 +6,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax import lax
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from cnnjax.config import RequestError
@@ -24,6 +25,33 @@ def spread(function: Callable[[jax.Array, Any, Any], Any]) -> Callable[[jax.Arra
     return jax.pmap(function, axis_name=AXIS, in_axes=(0, None, None), out_axes=None, donate_argnums=(1,))
 
 
+def spread_members(function: Callable[[Any, Any], Any], input_axes: Any) -> Callable[[Any, Any], Any]:
+    """`function(state, inputs)` of several runs, each device with its own of them, compiled.
+
+    What differs from run to run has two leading axes, [devices, runs of a device, ...]; the function gets its device's
+    part, [runs, ...], and so does the state that it returns. The state that was given is gone.
+
+    Args:
+      input_axes: 0 for the parts of `inputs` that differ, None for those that all runs share; a tree's prefix.
+    """
+    return jax.pmap(function, in_axes=(0, input_axes), out_axes=0, donate_argnums=(0,))
+
+
+def axis_size(axis: str | None) -> int:
+    """How many devices an axis has, within what is spread over it; 1 without one."""
+    return 1 if axis is None else lax.axis_size(axis)
+
+
+def mean_over(axis: str | None, tree: Any) -> Any:
+    """The mean over an axis of devices; the tree itself without one."""
+    return tree if axis is None else lax.pmean(tree, axis)
+
+
+def sum_over(axis: str | None, tree: Any) -> Any:
+    """The sum over an axis of devices; the tree itself without one."""
+    return tree if axis is None else lax.psum(tree, axis)
+
+
 def shards() -> jax.Array:
     """The number of each device's shard [devices], the first argument of what `spread` returns."""
     return jax.device_put(jnp.arange(jax.device_count(), dtype=jnp.int32), NamedSharding(_mesh(), PartitionSpec(AXIS)))
@@ -32,6 +60,11 @@ def shards() -> jax.Array:
 def replicate(tree: Any) -> Any:
     """Every array whole on every device."""
     return jax.device_put(tree, NamedSharding(_mesh(), PartitionSpec()))
+
+
+def distribute(tree: Any) -> Any:
+    """Every array [devices, ...] with each device's part on it."""
+    return jax.device_put(tree, NamedSharding(_mesh(), PartitionSpec(AXIS)))
 
 
 def _mesh() -> Mesh:

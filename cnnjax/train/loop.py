@@ -1,4 +1,4 @@
-"""The training loop: dispatches chunks of steps, evaluates, saves, and stops when asked.
+"""The training loop of a run, or of several that are trained together: chunks of steps, evaluations, and saves.
 
 The order is fixed. At a boundary: evaluate and bring `best` up to date.
 Then save, if it is time. Then the next chunk. The host reads a report while the device runs the chunk behind it.
@@ -9,24 +9,19 @@ import bisect
 import dataclasses
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import jax
 
 from cnnjax.data.feed import Feed
 from cnnjax.filters.plan import Flat
-from cnnjax.train.devices import replicate
 from cnnjax.train.interruption import Interruption, Stopped
 from cnnjax.train.program import Program, Report
 from cnnjax.train.state import Sums, TrainState
-from cnnjax.train.step import Keys
+from cnnjax.train.step import Inputs
 
 # A dispatch should take about this long: long enough to hide what it costs, short enough to stop at once.
 _DISPATCH_SECONDS = 0.25
-
-
-class Diverged(Exception):
-    """The loss is not finite. The message says at which step it was seen."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -35,6 +30,7 @@ class Plan:
 
     Attributes:
       steps: in all.
+      stop: those that are wanted now; `steps`, or a boundary before it.
       boundaries: the steps after which it is evaluated, ascending; the last is `steps`.
       validation, test: the first and the last-but-one index of each split in the feed of held-out examples.
       eval_batch_size: over all devices.
@@ -42,6 +38,7 @@ class Plan:
     """
 
     steps: int
+    stop: int
     boundaries: tuple[int, ...]
     validation: tuple[int, int]
     test: tuple[int, int]
@@ -50,31 +47,24 @@ class Plan:
 
 
 @dataclasses.dataclass(frozen=True)
-class Inputs:
-    """What a run reads, on all devices: what is frozen (parameters, statistics), the examples, and its keys."""
-
-    frozen: tuple[Flat, Flat]
-    train: Feed
-    held_out: Feed
-    keys: Keys
-
-
-@dataclasses.dataclass(frozen=True)
 class Listeners:
-    """Who is told.
+    """Who is told. Runs are named by their place among those trained together.
 
     Attributes:
-      on_evaluated: of the variables (`params`, `batch_stats`; by path, on all devices) that were evaluated at a
-        boundary, once, before a save that includes it; it must be done with the arrays when it returns.
-      on_report: of each boundary's step and report, in order, before a save that includes it.
-      on_save: of a state to be kept and its step; it must be done with the arrays when it returns.
-      on_progress: of the step reached, and the seconds of training since it was last told.
+      on_evaluated: of a run's variables (`params`, `batch_stats`; by path) that were evaluated at a boundary, and their
+        step, once, before a save that includes it; it must be done with the arrays when it returns. None if nobody
+        wants to know.
+      on_report: of each boundary's step and report of a run, in order, before a save that includes it.
+      on_diverged: of a run whose loss is not finite, once, with a line that says so; it is not trained or saved again.
+      on_save: of a run's state to be kept and its step; it must be done with the arrays when it returns.
+      on_progress: of the steps reached by all runs, and the seconds of training since it was last told.
     """
 
-    on_evaluated: Callable[[int, Flat, Flat], None]
-    on_report: Callable[[int, Report], None]
-    on_save: Callable[[int, TrainState], None]
-    on_progress: Callable[[int, float], None]
+    on_evaluated: Callable[[int, int, Flat, Flat], None] | None
+    on_report: Callable[[int, int, Report], None]
+    on_diverged: Callable[[int, str], None]
+    on_save: Callable[[int, int, TrainState], None]
+    on_progress: Callable[[Sequence[int], float], None]
 
 
 def boundaries(steps: int, steps_per_epoch: int, eval_every: float) -> tuple[int, ...]:
@@ -98,62 +88,129 @@ class Pace:
 def fit(
     program: Program,
     state: TrainState,
-    step: int,
+    steps: Sequence[int],
     inputs: Inputs,
-    plan: Plan,
+    plans: Sequence[Plan],
     listeners: Listeners,
     interruption: Interruption,
 ) -> TrainState:
-    """Trains from `step` to the end and returns the last state, saved.
+    """Trains from `steps` to the end of each run's plan and returns the last state, saved but for diverged runs.
 
     Args:
       program: compiled for these inputs.
-      state: at `step`, on all devices; it is consumed.
-      step: the number of steps that are done.
+      state: at `steps`, on the devices; it is consumed.
+      steps: how many each run has done.
+      plans: of each run; where they evaluate on and save at is the same for all.
 
     Raises:
-      Diverged: when a report's loss is not finite.
       Stopped: after a signal, once the state is saved.
     """
-    # A run that was stopped in an evaluation has the sums of the boundary still in its state.
-    at_boundary = step in plan.boundaries and int(state.sums.examples) > 0
-    waiting: tuple[int, Report] | None = None
-    pace, saved_at = Pace(), time.monotonic()
-    while True:
-        if at_boundary:
-            params, stats = {**inputs.frozen[0], **state.trained}, {**inputs.frozen[1], **state.stats}
-            sums = evaluate(program, params, stats, inputs.held_out, plan.validation, plan, interruption)
-            if sums is None:
-                listeners.on_save(step, state)
-                raise Stopped
-            listeners.on_evaluated(step, params, stats)
-            state, report = jax.block_until_ready(program.settle(state, sums))
-            waiting = (step, report)
-        ends = step == plan.steps
-        if ends or interruption.requested or time.monotonic() - saved_at >= plan.save_every:
-            _tell(listeners, waiting)
-            waiting = None
-            listeners.on_save(step, state)
-            saved_at = time.monotonic()
-            if ends:
-                return state
-            interruption.check()
-        boundary = plan.boundaries[bisect.bisect_right(plan.boundaries, step)]
-        steps = min(pace.pieces, boundary - step)
+    return _Fit(program, list(steps), inputs, plans, listeners, interruption).run(state)
+
+
+class _Fit:
+    """What `fit` keeps track of: the steps done, who has diverged, and the reports that are still to be handed out."""
+
+    def __init__(
+        self,
+        program: Program,
+        steps: list[int],
+        inputs: Inputs,
+        plans: Sequence[Plan],
+        listeners: Listeners,
+        interruption: Interruption,
+    ) -> None:
+        self.program, self.inputs, self.plans, self.listeners = program, inputs, plans, listeners
+        self.steps, self.interruption = steps, interruption
+        self.diverged: set[int] = set()
+        self.waiting: tuple[list[tuple[int, int]], Report] | None = None
+
+    def run(self, state: TrainState) -> TrainState:
+        # Runs that were stopped in an evaluation have the sums of the boundary still in their state.
+        counted = [int(each.sums.examples) for each in self.program.split(state)]
+        due = [n for n, step in enumerate(self.steps) if step in self.plans[n].boundaries and counted[n]]
+        pace, saved_at = Pace(), time.monotonic()
+        while True:
+            if due:
+                state = self.evaluate(state, due)
+            going = self.going()
+            late = time.monotonic() - saved_at >= self.plans[0].save_every
+            if not going or self.interruption.requested or late:
+                self.save(state)
+                saved_at = time.monotonic()
+                if not self.going():
+                    return state
+                self.interruption.check()
+            state, due = self.train(state, self.going(), pace)
+
+    def going(self) -> list[int]:
+        """The runs that are still to be trained."""
+        return [n for n, step in enumerate(self.steps) if step < self.plans[n].stop and n not in self.diverged]
+
+    def train(self, state: TrainState, going: list[int], pace: Pace) -> tuple[TrainState, list[int]]:
+        """A chunk, no further than the next boundary of any run; the state then, and the runs at a boundary."""
+        ahead = {n: bisect.bisect_right(self.plans[n].boundaries, self.steps[n]) for n in going}
+        boundary = {n: self.plans[n].boundaries[place] for n, place in ahead.items()}
+        count = min(pace.pieces, *(boundary[n] - self.steps[n] for n in going))
         started = time.monotonic()
-        state = program.train(state, inputs.frozen, inputs.train, inputs.keys, steps)
-        _tell(listeners, waiting)
-        waiting = None
+        counts = [count if n in boundary else 0 for n in range(len(self.steps))]
+        state = self.program.train(state, self.inputs, counts)
+        self.tell()
         state.step.block_until_ready()
         seconds = time.monotonic() - started
-        pace.learn(steps, seconds)
-        step += steps
-        at_boundary = step == boundary
-        listeners.on_progress(step, seconds)
+        pace.learn(count, seconds)
+        self.steps = [step + more for step, more in zip(self.steps, counts, strict=True)]
+        self.listeners.on_progress(self.steps, seconds)
+        return state, [n for n in going if self.steps[n] == boundary[n] and n not in self.diverged]
+
+    def evaluate(self, state: TrainState, due: list[int]) -> TrainState:
+        """The validation split, taken in by the runs that it is due for."""
+        frozen, plan = self.inputs.frozen, self.plans[0]
+        params, stats = {**frozen[0], **state.trained}, {**frozen[1], **state.stats}
+        sums = evaluate(
+            self.program, len(self.steps), params, stats, self.inputs.held_out, plan.validation, plan, self.interruption
+        )
+        if sums is None:
+            self.save(state)
+            raise Stopped
+        if self.listeners.on_evaluated:
+            variables = self.program.split((params, stats))
+            for n in due:
+                self.listeners.on_evaluated(n, self.steps[n], *variables[n])
+        state, report = jax.block_until_ready(self.program.settle(state, sums, [n in due for n in self.all()]))
+        self.waiting = [(n, self.steps[n]) for n in due], report
+        return state
+
+    def all(self) -> range:
+        return range(len(self.steps))
+
+    def save(self, state: TrainState) -> None:
+        """Every run that has not diverged, once what it reports is told."""
+        self.tell()
+        states = self.program.split(state)
+        for n in self.all():
+            if n not in self.diverged:
+                self.listeners.on_save(n, self.steps[n], states[n])
+
+    def tell(self) -> None:
+        """Hands out the reports, if any are waiting."""
+        if self.waiting is None:
+            return
+        at, reports = self.waiting[0], self.program.split(self.waiting[1])
+        self.waiting = None
+        for n, step in at:
+            report = jax.device_get(reports[n])
+            self.listeners.on_report(n, step, report)
+            losses = report.train.metrics()["loss"], report.validation.metrics()["loss"]
+            if not all(map(math.isfinite, losses)):
+                self.diverged.add(n)
+                reason = f"the loss was {losses[0]} in training and {losses[1]} in validation at step {step}"
+                self.listeners.on_diverged(n, reason)
 
 
 def evaluate(
     program: Program,
+    runs: int,
     params: Flat,
     stats: Flat,
     feed: Feed,
@@ -161,8 +218,9 @@ def evaluate(
     plan: Plan,
     interruption: Interruption,
 ) -> Sums | None:
-    """The sums over all examples of a split, none dropped; None if a signal came before the end."""
-    sums, pace = replicate(Sums.zero()), Pace()
+    """The sums over all examples of a split, none dropped, for each of so many runs; None if a signal came before the
+    end."""
+    sums, pace = program.join([Sums.zero()] * runs), Pace()
     first, end = split
     while first < end:
         if interruption.requested:
@@ -173,15 +231,3 @@ def evaluate(
         pace.learn(batches, time.monotonic() - started)
         first += batches * plan.eval_batch_size
     return sums
-
-
-def _tell(listeners: Listeners, waiting: tuple[int, Report] | None) -> None:
-    """Hands out a report, if one is waiting."""
-    if waiting is None:
-        return
-    step, report = waiting
-    report = jax.device_get(report)
-    listeners.on_report(step, report)
-    losses = report.train.metrics()["loss"], report.validation.metrics()["loss"]
-    if not all(map(math.isfinite, losses)):
-        raise Diverged(f"the loss was {losses[0]} in training and {losses[1]} in validation at step {step}")

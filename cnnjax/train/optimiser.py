@@ -1,41 +1,54 @@
-"""The Optax optimiser that the config describes."""
+"""The Optax optimiser that the config describes, its numbers given as arrays."""
 
+import jax
+import jax.numpy as jnp
 import optax
 
 from cnnjax.config import OptimConfig
 from cnnjax.filters.plan import Flat, is_kernel
+from cnnjax.train.hyperparameters import Hyperparameters
 
 
-def make_schedule(config: OptimConfig, steps: int) -> optax.Schedule:
-    """The learning rate by step: a linear warm-up from 0, then the named schedule to the end of `steps`."""
-    warmup = round(config.warmup * steps)
-    after = max(steps - warmup, 1)
+def learning_rate(config: OptimConfig, numbers: Hyperparameters, step: jax.Array) -> jax.Array:
+    """The rate of a step (int32, from 0): a linear warm-up from 0, then the named schedule to the end of `steps`.
+
+    Optax's schedules take their lengths as Python numbers; here runs of different lengths share a program.
+
+    Args:
+      config: whose `schedule` is read.
+      numbers: of the run.
+    """
     if config.schedule == "constant":
-        schedule = optax.constant_schedule(config.lr)
+        factor = jnp.float32(1)
     elif config.schedule == "cosine":
-        schedule = optax.cosine_decay_schedule(config.lr, after)
+        length = jnp.maximum(numbers.steps - numbers.warmup, 1)
+        share = jnp.clip(step - numbers.warmup, 0, length) / length
+        factor = (1 + jnp.cos(jnp.pi * share)) / 2
     else:
-        at: dict[int, float] = {}
-        for share in config.step_at:
-            step = round(share * steps) - warmup
-            at[step] = at.get(step, 1.0) * config.step_factor
-        schedule = optax.piecewise_constant_schedule(config.lr, at)
-    if warmup == 0:
-        return schedule
-    return optax.join_schedules([optax.linear_schedule(0.0, config.lr, warmup), schedule], [warmup])
+        factor = numbers.step_factor ** jnp.sum(step >= numbers.step_at)
+    rising = step / jnp.maximum(numbers.warmup, 1)
+    return numbers.lr * jnp.where(step < numbers.warmup, rising, factor)
 
 
-def make_optimiser(config: OptimConfig, steps: int) -> optax.GradientTransformation:
-    """Clipping, weight decay of the kernels alone, and the named rule, in this order (decay last for `adamw`)."""
-    schedule = make_schedule(config, steps)
-    clip = optax.clip_by_global_norm(config.clip) if config.clip else optax.identity()
-    decay = optax.add_decayed_weights(config.weight_decay, mask=_kernels) if config.weight_decay else optax.identity()
+def make_optimiser(config: OptimConfig, numbers: Hyperparameters) -> optax.GradientTransformation:
+    """Clipping, weight decay of the kernels alone, and the named rule, in this order (decay last for `adamw`).
+
+    Args:
+      config: the rule and schedule; of its numbers it is read whether they are 0.
+      numbers: of the run.
+    """
+
+    def rate(step: jax.Array) -> jax.Array:
+        return learning_rate(config, numbers, step)
+
+    clip = optax.clip_by_global_norm(numbers.clip) if config.clip else optax.identity()
+    decay = optax.add_decayed_weights(numbers.weight_decay, mask=_kernels) if config.weight_decay else optax.identity()
     if config.name == "sgd":
-        rule = optax.sgd(schedule, momentum=config.momentum or None, nesterov=config.nesterov)
-        return optax.chain(clip, decay, rule)
+        momentum = numbers.momentum if config.momentum else None
+        return optax.chain(clip, decay, optax.sgd(rate, momentum=momentum, nesterov=config.nesterov))
     if config.name == "adam":
-        return optax.chain(clip, decay, optax.adam(schedule))
-    return optax.chain(clip, optax.adamw(schedule, weight_decay=config.weight_decay, mask=_kernels))
+        return optax.chain(clip, decay, optax.adam(rate))
+    return optax.chain(clip, optax.adamw(rate, weight_decay=numbers.weight_decay, mask=_kernels))
 
 
 def _kernels(params: Flat) -> dict[str, bool]:

@@ -1,7 +1,7 @@
-"""The compiled functions of a run: many steps a dispatch, spread over the devices."""
+"""The compiled functions of a run, or of several runs that are trained together: many steps a dispatch."""
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -10,26 +10,33 @@ from jax import lax
 
 from cnnjax.data.feed import Feed, epoch_order
 from cnnjax.filters.plan import Flat
-from cnnjax.train.devices import shards, spread
+from cnnjax.train.devices import replicate, shards, spread
 from cnnjax.train.state import Best, Sums, TrainState
-from cnnjax.train.step import Keys, Task, evaluate_batch, train_step
+from cnnjax.train.step import Inputs, Task, evaluate_batch, train_step
 
 
 @dataclasses.dataclass(frozen=True)
 class Program:
-    """What a run dispatches. Each is compiled once, for all runs with the same task and shapes.
+    """What runs dispatch. Each is compiled once, for all runs with the same task and shapes.
+
+    A run alone has its batch spread over the devices (`compile_program`); runs trained together are spread over them
+    themselves (`cnnjax.train.population`). How their states lie on the devices is this program's own affair.
 
     Attributes:
-      train: (state, frozen, feed, keys, steps) to the state that many steps later, any number of them.
+      train: (state, inputs, steps) to the state so many steps later, any number of them for each run.
       evaluate: (sums, params, stats, feed, first, end, batches) to the sums with that many batches added, of the
         examples from `first` on and before `end`.
-      settle: (state, validation sums) to the state with `best` brought up to date and `sums` at 0, and what there is
-        to report.
+      settle: (state, validation sums, due) to the state with `best` brought up to date and `sums` at 0, for those runs
+        that it is due for, and what there is to report.
+      join: from a tree of each run to one on the devices.
+      split: and back, to each run's own.
     """
 
-    train: Callable[[TrainState, tuple[Flat, Flat], Feed, Keys, int], TrainState]
+    train: Callable[[TrainState, Inputs, Sequence[int]], TrainState]
     evaluate: Callable[[Sums, Flat, Flat, Feed, int, int, int], Sums]
-    settle: Callable[[TrainState, Sums], tuple[TrainState, "Report"]]
+    settle: Callable[[TrainState, Sums, Sequence[bool]], tuple[TrainState, "Report"]]
+    join: Callable[[Sequence[Any]], Any]
+    split: Callable[[Any], Sequence[Any]]
 
 
 class Report(NamedTuple):
@@ -46,27 +53,37 @@ class Report(NamedTuple):
     best_step: jax.Array
 
 
-def compile_program(task: Task, state: TrainState, frozen: tuple[Flat, Flat], train: Feed, held_out: Feed) -> Program:
-    """Compiles for these shapes; the values of the arrays do not matter, but they lie where a run's will.
+def compile_program(task: Task, state: TrainState, inputs: Inputs) -> Program:
+    """The program of a run alone, compiled for these shapes; the values of the arrays do not matter.
 
     Args:
       task: what to train.
-      state, frozen: of any run of the task, on all devices.
-      train, held_out: the training examples, and the ones that are evaluated, on all devices.
+      state, inputs: of any run of the task, on all devices.
     """
     shard = shards()
-    keys = Keys(*[jax.random.key(0)] * 3)
-    run_train = _compile(_train_chunk(task), shard, state, (frozen, train, keys, jnp.int32(1)))
-    params, stats = {**frozen[0], **state.trained}, {**frozen[1], **state.stats}
-    block = (params, stats, held_out, *map(jnp.int32, (0, 1, 1)))
-    run_evaluate = _compile(_evaluate_block(task), shard, Sums.zero(), block)
-    run_settle = _compile(_settle, shard, state, Sums.zero())
+
+    def train_here(shard: jax.Array, state: TrainState, given: tuple[Inputs, jax.Array]) -> TrainState:
+        return train_chunk(task, state, *given, shard)
+
+    def evaluate_here(shard: jax.Array, sums: Sums, given: tuple) -> Sums:
+        return evaluate_block(task, sums, *given, shard=shard)
+
+    def settle_here(shard: jax.Array, state: TrainState, validation: Sums) -> tuple[TrainState, Report]:
+        return settle(state, validation)
+
+    params, stats = {**inputs.frozen[0], **state.trained}, {**inputs.frozen[1], **state.stats}
+    block = (params, stats, inputs.held_out, *map(jnp.int32, (0, 1, 1)))
+    run_train = _compile(train_here, shard, state, (inputs, jnp.int32(1)))
+    run_evaluate = _compile(evaluate_here, shard, Sums.zero(), block)
+    run_settle = _compile(settle_here, shard, state, Sums.zero())
     return Program(
-        train=lambda state, frozen, feed, keys, steps: run_train(shard, state, (frozen, feed, keys, jnp.int32(steps))),
+        train=lambda state, inputs, steps: run_train(shard, state, (inputs, jnp.int32(steps[0]))),
         evaluate=lambda sums, params, stats, feed, first, end, batches: run_evaluate(
             shard, sums, (params, stats, feed, *map(jnp.int32, (first, end, batches)))
         ),
-        settle=lambda state, sums: run_settle(shard, state, sums),
+        settle=lambda state, sums, due: run_settle(shard, state, sums),
+        join=lambda trees: replicate(trees[0]),
+        split=lambda tree: [tree],
     )
 
 
@@ -74,42 +91,49 @@ def _compile(function: Callable[..., Any], shard: jax.Array, state: Any, inputs:
     return spread(function).lower(shard, state, inputs).compile()  # type: ignore[attr-defined]
 
 
-def _train_chunk(task: Task) -> Callable[..., TrainState]:
-    def chunk(shard: jax.Array, state: TrainState, inputs: tuple) -> TrainState:
-        frozen, feed, keys, steps = inputs
-        examples = len(feed.labels)
-        steps_per_epoch = examples // task.batch_size
+def train_chunk(
+    task: Task, state: TrainState, inputs: Inputs, steps: jax.Array, shard: jax.Array | int = 0
+) -> TrainState:
+    """So many steps of a run on this device's part of each batch."""
+    examples = len(inputs.train.labels)
+    steps_per_epoch = examples // task.batch_size
 
-        def order_at(step: jax.Array) -> jax.Array:
-            return epoch_order(keys.order, step // steps_per_epoch, examples)
+    def order_at(step: jax.Array) -> jax.Array:
+        return epoch_order(inputs.keys.order, step // steps_per_epoch, examples)
 
-        def body(_: jax.Array, carry: tuple[TrainState, jax.Array]) -> tuple[TrainState, jax.Array]:
-            state, order = carry
-            starts = state.step % steps_per_epoch == 0
-            order = lax.cond(starts, lambda: order_at(state.step), lambda: order)
-            return train_step(task, state, frozen, feed, keys, shard, order), order
+    def body(_: jax.Array, carry: tuple[TrainState, jax.Array]) -> tuple[TrainState, jax.Array]:
+        state, order = carry
+        starts = state.step % steps_per_epoch == 0
+        order = lax.cond(starts, lambda: order_at(state.step), lambda: order)
+        return train_step(task, state, inputs, shard, order), order
 
-        # The number of steps is an argument, so that one compiled program serves chunks of every length.
-        return lax.fori_loop(0, steps, body, (state, order_at(state.step)))[0]
-
-    return chunk
-
-
-def _evaluate_block(task: Task) -> Callable[..., Sums]:
-    def block(shard: jax.Array, sums: Sums, inputs: tuple) -> Sums:
-        params, stats, feed, first, end, batches = inputs
-
-        def body(number: jax.Array, sums: Sums) -> Sums:
-            start = first + number * task.eval_batch_size
-            return sums.add(evaluate_batch(task, params, stats, feed, start, end, shard))
-
-        return lax.fori_loop(0, batches, body, sums)
-
-    return block
+    # The number of steps is an argument, so that one compiled program serves chunks of every length.
+    return lax.fori_loop(0, steps, body, (state, order_at(state.step)))[0]
 
 
-def _settle(shard: jax.Array, state: TrainState, validation: Sums) -> tuple[TrainState, Report]:
-    del shard
+def evaluate_block(
+    task: Task,
+    sums: Sums,
+    params: Flat,
+    stats: Flat,
+    feed: Feed,
+    first: jax.Array,
+    end: jax.Array,
+    batches: jax.Array,
+    *,
+    shard: jax.Array | int = 0,
+) -> Sums:
+    """The sums with so many batches added."""
+
+    def body(number: jax.Array, sums: Sums) -> Sums:
+        start = first + number * task.eval_batch_size
+        return sums.add(evaluate_batch(task, params, stats, feed, start, end, shard))
+
+    return lax.fori_loop(0, batches, body, sums)
+
+
+def settle(state: TrainState, validation: Sums) -> tuple[TrainState, Report]:
+    """An evaluation taken in: see `Program.settle`."""
     now = Best(state.trained, state.stats, validation.correct, state.step)
     better = validation.correct > state.best.correct
     best = jax.tree.map(lambda new, old: jnp.where(better, new, old), now, state.best)

@@ -7,17 +7,20 @@ import jax
 import jax.numpy as jnp
 import optax
 from flax import linen as nn
-from jax import lax
 
+from cnnjax.config import OptimConfig
 from cnnjax.data.augmentation import Augmentation, augment
 from cnnjax.data.feed import Feed, standardise
 from cnnjax.filters.combination import combine
 from cnnjax.filters.freezing import keep_frozen
 from cnnjax.filters.plan import Flat, flatten, unflatten
 from cnnjax.layers.auxiliary import AUXILIARY_LOGITS
+from cnnjax.layers.dropout import scale_dropout
 from cnnjax.models.network import Network, run_stages
-from cnnjax.train.devices import AXIS
+from cnnjax.train.devices import axis_size, mean_over, sum_over
+from cnnjax.train.hyperparameters import Hyperparameters
 from cnnjax.train.loss import cross_entropy, training_loss
+from cnnjax.train.optimiser import make_optimiser
 from cnnjax.train.state import Sums, TrainState
 
 
@@ -29,31 +32,49 @@ class Keys(NamedTuple):
     dropout: jax.Array
 
 
+class Inputs(NamedTuple):
+    """What the steps of a run read and leave as it is.
+
+    Attributes:
+      frozen: the parameters and batch statistics that stay, by path.
+      train: the training examples.
+      held_out: those of the validation split, and behind them those of the test split.
+      keys: of the run's seed.
+      numbers: of the run.
+    """
+
+    frozen: tuple[Flat, Flat]
+    train: Feed
+    held_out: Feed
+    keys: Keys
+    numbers: Hyperparameters
+
+
 @dataclasses.dataclass(frozen=True)
 class Task:
     """What a step needs to know and does not change: the static part of a run's program.
 
     Attributes:
-      model: the network, built with `axis_name=AXIS`.
+      axis: that the batch is spread over; None for a device that has a run to itself.
+      model: the network, built with this axis.
       frozen_modules: paths of the modules that run as in evaluation; see `cnnjax.filters.freezing`.
       after: the stage whose cached output the feed holds; None for images.
-      optimiser: for the trained parameters.
+      optim: the rule and schedule for the trained parameters; its numbers are inputs.
       batch_size, eval_batch_size: over all devices.
       mean, std: of the images' channels.
       augmentation: of the training examples.
-      label_smoothing: of the training loss.
     """
 
+    axis: str | None
     model: Network
     frozen_modules: frozenset[str]
     after: str | None
-    optimiser: optax.GradientTransformation
+    optim: OptimConfig
     batch_size: int
     eval_batch_size: int
     mean: tuple[float, ...]
     std: tuple[float, ...]
     augmentation: Augmentation
-    label_smoothing: float
 
 
 def variables_of(params: Flat, stats: Flat) -> dict[str, dict]:
@@ -61,15 +82,7 @@ def variables_of(params: Flat, stats: Flat) -> dict[str, dict]:
     return {"params": unflatten(combine(params)), "batch_stats": unflatten(stats)}
 
 
-def train_step(
-    task: Task,
-    state: TrainState,
-    frozen: tuple[Flat, Flat],
-    feed: Feed,
-    keys: Keys,
-    shard: jax.Array,
-    order: jax.Array,
-) -> TrainState:
+def train_step(task: Task, state: TrainState, inputs: Inputs, shard: jax.Array | int, order: jax.Array) -> TrainState:
     """One step on this device's part of the batch; the result is the same on all devices.
 
     The loss that is lowered and summed up is `cnnjax.train.loss.training_loss`: it takes auxiliary heads in, but for
@@ -78,24 +91,24 @@ def train_step(
     Args:
       task: the static part.
       state: before the step.
-      frozen: the parameters and batch statistics that stay.
-      feed: all training examples.
-      keys: of the run's seed.
-      shard: the number of this device.
+      inputs: of the run.
+      shard: the number of this device on the axis.
       order: the epoch's order of the examples.
     """
-    batch = task.batch_size // lax.axis_size(AXIS)
+    frozen, feed, keys, numbers = inputs.frozen, inputs.train, inputs.keys, inputs.numbers
+    batch = task.batch_size // axis_size(task.axis)
     places = shard * batch + jnp.arange(batch)
     steps_per_epoch = len(order) // task.batch_size
     index = order[(state.step % steps_per_epoch) * task.batch_size + places]
     images, labels = feed.images[index], feed.labels[index]
     if task.augmentation.names:
         key = jax.random.fold_in(keys.augment, state.step)
-        images = augment(images, key, places, task.augmentation)
+        images = augment(images, key, places, task.augmentation, numbers.strength)
     x = images if task.after else standardise(images, task.mean, task.std)
 
     def mean_loss(trained: Flat) -> tuple[jax.Array, tuple[jax.Array, Flat]]:
-        with nn.intercept_methods(keep_frozen(task.frozen_modules)):
+        keep, scale = keep_frozen(task.frozen_modules), scale_dropout(numbers.dropout)
+        with nn.intercept_methods(keep), nn.intercept_methods(scale):
             logits, moved = task.model.apply(
                 variables_of({**frozen[0], **trained}, {**frozen[1], **state.stats}),
                 x,
@@ -106,27 +119,28 @@ def train_step(
             )
         stats = flatten(moved.get("batch_stats", {}))
         auxiliary = jax.tree.leaves(moved.get(AUXILIARY_LOGITS, {}))
-        losses = training_loss(logits, auxiliary, labels, task.label_smoothing)
+        smoothing = numbers.label_smoothing if task.optim.label_smoothing else 0.0
+        losses = training_loss(logits, auxiliary, labels, smoothing)
         return losses.mean(), (logits, {path: stats[path] for path in state.stats})
 
     (loss, (logits, stats)), gradient = jax.value_and_grad(mean_loss, has_aux=True)(state.trained)
-    gradient, stats = lax.pmean((gradient, stats), AXIS)
-    updates, optimiser = task.optimiser.update(gradient, state.optimiser, state.trained)
+    gradient, stats = mean_over(task.axis, (gradient, stats))
+    updates, optimiser = make_optimiser(task.optim, numbers).update(gradient, state.optimiser, state.trained)
     sums = Sums(loss * batch, jnp.sum(logits.argmax(-1) == labels, dtype=jnp.int32), jnp.int32(batch))
     return state._replace(
         step=state.step + 1,
         trained=optax.apply_updates(state.trained, updates),
         stats=stats,
         optimiser=optimiser,
-        sums=state.sums.add(lax.psum(sums, AXIS)),
+        sums=state.sums.add(sum_over(task.axis, sums)),
     )
 
 
 def evaluate_batch(
-    task: Task, params: Flat, stats: Flat, feed: Feed, first: jax.Array, end: jax.Array, shard: jax.Array
+    task: Task, params: Flat, stats: Flat, feed: Feed, first: jax.Array, end: jax.Array, shard: jax.Array | int
 ) -> Sums:
     """The sums over the examples `first`, `first + 1`, ... of one batch, those at `end` and behind not counted."""
-    batch = task.eval_batch_size // lax.axis_size(AXIS)
+    batch = task.eval_batch_size // axis_size(task.axis)
     index = first + shard * batch + jnp.arange(batch)
     counted = index < end
     images, labels = feed.images[index], feed.labels[index]  # JAX clamps an index behind the last example
@@ -135,4 +149,4 @@ def evaluate_batch(
     losses = jnp.where(counted, cross_entropy(logits, labels), 0)
     right = counted & (logits.argmax(-1) == labels)
     sums = Sums(losses.sum(), right.sum(dtype=jnp.int32), counted.sum(dtype=jnp.int32))
-    return lax.psum(sums, AXIS)
+    return sum_over(task.axis, sums)

@@ -1,0 +1,146 @@
+"""Which runs of a study are trained together."""
+
+import dataclasses
+import hashlib
+import json
+import logging
+import math
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import jax
+
+from cnnjax.config import Config, DataConfig, FilterRule, FitConfig, MeasureConfig, StudyConfig
+from cnnjax.data.dataset import Dataset
+from cnnjax.study.arms import needed_arms
+from cnnjax.study.workdir import ALONE, Choice, Unit
+from cnnjax.train.compilation_cache import compilation_folder
+from cnnjax.train.hyperparameters import program_config
+from cnnjax.train.interruption import Interruption
+from cnnjax.train.packing import LEAST_GAIN, Gain, expected_gain, measure_gains, most_members, step_multiply_adds
+from cnnjax.train.population import Form
+
+log = logging.getLogger(__name__)
+
+
+@dataclasses.dataclass(frozen=True)
+class Pack:
+    """Runs that are trained together.
+
+    Attributes:
+      units: the runs.
+      form: how a device computes them; None for a run alone, whose batch is spread over the devices.
+      slots: of the program, at least as many as units.
+    """
+
+    units: tuple[Unit, ...]
+    form: Form | None = None
+    slots: int = 1
+
+
+def choose_packs(
+    units: Sequence[Unit],
+    arms: Mapping[str, Config],
+    datasets: Mapping[DataConfig, Dataset],
+    before: Mapping[str, Choice],
+    interruption: Interruption,
+) -> tuple[list[Pack], dict[str, Choice]]:
+    """The packs that the units are trained in, in an order in which each arm comes behind those it takes filters from.
+
+    Args:
+      units: to be trained.
+      arms: all configs of the study.
+      datasets: by the configs' data.
+      before: what was chosen earlier for runs of a shape (`shape_of`); it is kept.
+      interruption: looked at while the devices are measured.
+
+    Returns:
+      The packs, and all choices.
+    """
+    groups: dict[tuple[int, str], list[Unit]] = {}
+    for unit in units:
+        groups.setdefault((_depth(unit.arm, arms), shape_of(arms[unit.arm])), []).append(unit)
+    choices, packs = dict(before), []
+    for (depth, shape), group in groups.items():
+        config = arms[group[0].arm]
+        if shape not in choices and len(group) > 1 and config.head.name == "sgd":
+            choices[shape] = _choose(config, datasets[config.data], len(group), interruption)
+        choice = choices.get(shape, ALONE)
+        for first in range(0, len(group), choice.members):
+            part = tuple(group[first : first + choice.members])
+            packs.append((depth, Pack(part) if choice == ALONE else Pack(part, choice.form, choice.members)))
+    together = any(pack.form for _, pack in packs)
+    packs.sort(key=lambda it: (it[0] if together else 0, units.index(it[1].units[0])))
+    return [pack for _, pack in packs], choices
+
+
+def shape_of(config: Config) -> str:
+    """A name that is the same for configs whose runs one program can train."""
+    rules = tuple(FilterRule(r.pattern, "init", r.state, r.combinations) for r in config.filters)
+    study = StudyConfig(pack=config.study.pack)
+    program = dataclasses.replace(
+        program_config(config), filters=rules, fit=FitConfig(), measures=MeasureConfig(), study=study
+    )
+    return hashlib.sha256(repr(program).encode()).hexdigest()[:16]
+
+
+def _depth(arm: str, arms: Mapping[str, Config]) -> int:
+    """How long the chain of arms is that an arm takes filters from."""
+    return 1 + max((_depth(needed, arms) for needed in needed_arms(arms[arm].filters)), default=0)
+
+
+def _choose(config: Config, dataset: Dataset, runs: int, interruption: Interruption) -> Choice:
+    """For so many runs. A pack that is resumed with fewer keeps its slots: the same program computes the same bits."""
+    wanted = config.study.pack
+    if wanted == 1:
+        return ALONE
+    gains = backend_gains(interruption)
+    form, gain = expected_gain(gains, step_multiply_adds(config, dataset.summary))
+    if wanted == "auto" and gain < LEAST_GAIN:
+        return ALONE
+    most = most_members(config, dataset.summary, form, _device_memory()) if wanted == "auto" else wanted
+    packs = math.ceil(runs / most)
+    return Choice(math.ceil(runs / packs), form) if packs < runs else ALONE
+
+
+def backend_gains(interruption: Interruption) -> list[Gain]:
+    """What runs gain from being trained together on these devices: measured once, and kept beside the compiled
+    programs."""
+    device = jax.devices()[0]
+    name = f"{jax.device_count()} x {device.device_kind}, JAX {jax.__version__}"
+    path = Path(compilation_folder()) / "packing.json"
+    if known := _read(path, name):
+        return known
+    gains = measure_gains(interruption)
+    told = ", ".join(f"{gain.ratio:.2f} at {gain.multiply_adds / 1e6:.0f} M multiply-adds a step" for gain in gains)
+    log.info("runs together beside one after another on %s: %s times as fast (%s)", name, told, gains[0].form)
+    _keep(path, name, gains)
+    return gains
+
+
+def _read(path: Path, name: str) -> list[Gain]:
+    """What was kept; nothing where that cannot be read."""
+    try:
+        return [Gain(**gain) for gain in json.loads(path.read_text())[name]]
+    except (OSError, ValueError, KeyError, TypeError):
+        return []
+
+
+def _keep(path: Path, name: str, gains: Sequence[Gain]) -> None:
+    try:
+        known = json.loads(path.read_text()) if path.exists() else {}
+        path.parent.mkdir(parents=True, exist_ok=True)
+        beside = path.with_suffix(f".{os.getpid()}")
+        beside.write_text(json.dumps({**known, name: [dataclasses.asdict(gain) for gain in gains]}, indent=1))
+        beside.replace(path)
+    except (OSError, ValueError, TypeError) as error:
+        log.debug("what runs gain together could not be kept: %s", error)
+
+
+def _device_memory() -> float:
+    """Bytes of the smallest device; of a CPU its part of the machine's memory."""
+    limits = [(device.memory_stats() or {}).get("bytes_limit", 0) for device in jax.local_devices()]
+    if min(limits):
+        return float(min(limits))
+    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / jax.local_device_count()
