@@ -204,6 +204,14 @@ class TrainConfig:
       eval_batch_size: likewise; the last batch is padded and the padding not counted.
       eval_every: epochs between two evaluations on the validation split.
       save_every: seconds between two checkpoints; one is always saved at the end and when the run is stopped.
+      accumulate: in how many parts a step computes its batch, one after another, to need less memory. The gradients are
+        the same but for batch norm, whose statistics are those of each part, and dropout's draws.
+      precision: of activations and products, in training and evaluation; `bfloat16` is faster on accelerators.
+        Parameters, statistics and the optimiser's state are in float32 whatever it is.
+      remat: whether the gradient computes each stage's inside once more instead of keeping it: less memory, a third
+        more time; for deep networks.
+      deterministic: whether a GPU is kept to operations that give the same bits each time, which may be slower. A CPU
+        and a TPU have no others.
     """
 
     epochs: Annotated[float, Field(gt=0)] = 10.0
@@ -211,6 +219,10 @@ class TrainConfig:
     eval_batch_size: Annotated[int, Field(gt=0)] = 512
     eval_every: Annotated[float, Field(gt=0)] = 1.0
     save_every: Annotated[float, Field(ge=0)] = 30.0
+    accumulate: Annotated[int, Field(gt=0)] = 1
+    precision: Literal["float32", "bfloat16"] = "float32"
+    remat: bool = False
+    deterministic: bool = False
 
 
 @dataclass(frozen=True, config=_STRICT)

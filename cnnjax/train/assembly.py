@@ -299,6 +299,10 @@ def _task(program: Config, summary: DataSummary, parts: Partition, after: str | 
         mean=summary.mean,
         std=summary.std,
         augmentation=Augmentation(program.data.augment, program.data.max_shift, summary.low, summary.high),
+        accumulate=program.train.accumulate,
+        precision=program.train.precision,
+        remat=program.train.remat,
+        deterministic=program.train.deterministic,
     )
 
 

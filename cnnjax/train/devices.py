@@ -71,10 +71,12 @@ def _mesh() -> Mesh:
     return Mesh(np.asarray(jax.devices()), (AXIS,))
 
 
-def check_divides(field: str, batch_size: int) -> None:
-    """Raises `RequestError`, naming sizes that would do, unless the devices divide the batch."""
-    count = jax.device_count()
+def check_divides(field: str, batch_size: int, parts: int = 1) -> None:
+    """Raises `RequestError`, naming sizes that would do, unless the devices, and on each the parts that a batch is
+    computed in, divide the batch."""
+    count = jax.device_count() * parts
     if batch_size % count:
         below = batch_size - batch_size % count
         would_do = f"{below} or {below + count}" if below else str(count)
-        raise RequestError(f"{field}: {count} devices do not divide a batch of {batch_size}; {would_do} would do")
+        what = f"{count // parts} devices" + (f" of {parts} parts" if parts > 1 else "")
+        raise RequestError(f"{field}: {what} do not divide a batch of {batch_size}; {would_do} would do")

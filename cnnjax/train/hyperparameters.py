@@ -62,7 +62,10 @@ def program_config(config: Config) -> Config:
     for name in ("momentum", "weight_decay", "clip", "label_smoothing"):
         optim[name] = _SOME if getattr(config.optim, name) else 0.0
     optim["step_at"] = (_SOME,) * len(config.optim.step_at)
-    train = TrainConfig(batch_size=config.train.batch_size, eval_batch_size=config.train.eval_batch_size)
+    once = TrainConfig()
+    train = dataclasses.replace(
+        config.train, epochs=once.epochs, eval_every=once.eval_every, save_every=once.save_every
+    )
     return dataclasses.replace(
         config,
         model=dataclasses.replace(config.model, dropout=_SOME) if config.model.dropout else config.model,

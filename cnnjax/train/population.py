@@ -8,7 +8,7 @@ program (`map`), which serves where side by side a convolution would become a sl
 import dataclasses
 import math
 from collections.abc import Callable, Sequence
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 import jax
 import jax.numpy as jnp
@@ -17,7 +17,7 @@ from jax import lax
 
 from cnnjax.data.feed import epoch_order
 from cnnjax.train.devices import distribute, spread_members
-from cnnjax.train.program import Program, Report, evaluate_block, settle, train_chunk
+from cnnjax.train.program import Program, Report, compiler_options, evaluate_block, settle, train_chunk
 from cnnjax.train.state import Sums, TrainState
 from cnnjax.train.step import Inputs, Task, train_step
 
@@ -100,9 +100,9 @@ def compile_population(task: Task, state: TrainState, inputs: Inputs, slots: Slo
     params, stats = {**inputs.frozen[0], **state.trained}, {**inputs.frozen[1], **state.stats}
     numbers = tuple(map(jnp.int32, (0, 1, 1)))
     block = (params, stats, inputs.held_out, *numbers)
-    run_train = _compile(train, (axes, 0), state, (inputs, counts))
-    run_evaluate = _compile(evaluate, (0, 0, feed, None, None, None), zeros, block)
-    run_settle = _compile(settle_due, 0, state, (zeros, counts))
+    run_train = _compile(task, train, (axes, 0), state, (inputs, counts))
+    run_evaluate = _compile(task, evaluate, (0, 0, feed, None, None, None), zeros, block)
+    run_settle = _compile(task, settle_due, 0, state, (zeros, counts))
     return Program(
         train=lambda state, inputs, steps: run_train(state, (inputs, slots.numbers(steps, 0))),
         evaluate=lambda sums, params, stats, feed, first, end, batches: run_evaluate(
@@ -114,8 +114,9 @@ def compile_population(task: Task, state: TrainState, inputs: Inputs, slots: Slo
     )
 
 
-def _compile(function: Callable[..., Any], axes: Any, state: Any, given: Any) -> Callable[..., Any]:
-    return spread_members(function, axes).lower(state, given).compile()  # type: ignore[attr-defined]
+def _compile(task: Task, function: Callable[..., Any], axes: Any, state: Any, given: Any) -> Callable[..., Any]:
+    lowered = spread_members(function, axes).lower(state, given)  # type: ignore[attr-defined]
+    return cast(Callable[..., Any], lowered.compile(compiler_options(task)))
 
 
 def _one_after_another(function: Callable[[Any, Any], Any], state: Any, given: tuple, axes: tuple) -> Any:

@@ -73,9 +73,9 @@ def compile_program(task: Task, state: TrainState, inputs: Inputs) -> Program:
 
     params, stats = {**inputs.frozen[0], **state.trained}, {**inputs.frozen[1], **state.stats}
     block = (params, stats, inputs.held_out, *map(jnp.int32, (0, 1, 1)))
-    run_train = _compile(train_here, shard, state, (inputs, jnp.int32(1)))
-    run_evaluate = _compile(evaluate_here, shard, Sums.zero(), block)
-    run_settle = _compile(settle_here, shard, state, Sums.zero())
+    run_train = _compile(task, train_here, shard, state, (inputs, jnp.int32(1)))
+    run_evaluate = _compile(task, evaluate_here, shard, Sums.zero(), block)
+    run_settle = _compile(task, settle_here, shard, state, Sums.zero())
     return Program(
         train=lambda state, inputs, steps: run_train(shard, state, (inputs, jnp.int32(steps[0]))),
         evaluate=lambda sums, params, stats, feed, first, end, batches: run_evaluate(
@@ -87,8 +87,13 @@ def compile_program(task: Task, state: TrainState, inputs: Inputs) -> Program:
     )
 
 
-def _compile(function: Callable[..., Any], shard: jax.Array, state: Any, inputs: Any) -> Callable[..., Any]:
-    return spread(function).lower(shard, state, inputs).compile()  # type: ignore[attr-defined]
+def _compile(task: Task, function: Callable[..., Any], shard: jax.Array, state: Any, inputs: Any) -> Callable[..., Any]:
+    return spread(function).lower(shard, state, inputs).compile(compiler_options(task))  # type: ignore[attr-defined]
+
+
+def compiler_options(task: Task) -> dict[str, bool] | None:
+    """What XLA is told beside the program."""
+    return {"xla_gpu_deterministic_ops": True} if task.deterministic else None
 
 
 def train_chunk(

@@ -225,7 +225,7 @@ def check_request(config: Config, summary: DataSummary, saved: Saved) -> None:
       summary: of its data.
       saved: what each saved source of the plan has; abstract shapes will do.
     """
-    check_divides("config.train.batch_size", config.train.batch_size)
+    check_divides("config.train.batch_size", config.train.batch_size, config.train.accumulate)
     check_divides("config.train.eval_batch_size", config.train.eval_batch_size)
     if config.train.batch_size > summary.sizes["train"]:
         raise RequestError(

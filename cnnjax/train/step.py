@@ -1,12 +1,14 @@
 """One training step and one evaluation batch, as each device runs them."""
 
 import dataclasses
+import functools
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 import optax
 from flax import linen as nn
+from jax import lax
 
 from cnnjax.config import OptimConfig
 from cnnjax.data.augmentation import Augmentation, augment
@@ -16,8 +18,9 @@ from cnnjax.filters.freezing import keep_frozen
 from cnnjax.filters.plan import Flat, flatten, unflatten
 from cnnjax.layers.auxiliary import AUXILIARY_LOGITS
 from cnnjax.layers.dropout import scale_dropout
-from cnnjax.models.network import Network, run_stages
+from cnnjax.models.network import Network
 from cnnjax.train.devices import axis_size, mean_over, sum_over
+from cnnjax.train.forward import Precision, logits_in_evaluation, logits_in_training
 from cnnjax.train.hyperparameters import Hyperparameters
 from cnnjax.train.loss import cross_entropy, training_loss
 from cnnjax.train.optimiser import make_optimiser
@@ -63,6 +66,9 @@ class Task:
       batch_size, eval_batch_size: over all devices.
       mean, std: of the images' channels.
       augmentation: of the training examples.
+      accumulate: in how many parts a device computes its share of a batch, one after another.
+      precision, remat: see `cnnjax.train.forward`.
+      deterministic: whether a GPU is kept to operations that give the same bits each time.
     """
 
     axis: str | None
@@ -75,6 +81,10 @@ class Task:
     mean: tuple[float, ...]
     std: tuple[float, ...]
     augmentation: Augmentation
+    accumulate: int = 1
+    precision: Precision = "float32"
+    remat: bool = False
+    deterministic: bool = False
 
 
 def variables_of(params: Flat, stats: Flat) -> dict[str, dict]:
@@ -95,38 +105,30 @@ def train_step(task: Task, state: TrainState, inputs: Inputs, shard: jax.Array |
       shard: the number of this device on the axis.
       order: the epoch's order of the examples.
     """
-    frozen, feed, keys, numbers = inputs.frozen, inputs.train, inputs.keys, inputs.numbers
-    batch = task.batch_size // axis_size(task.axis)
-    places = shard * batch + jnp.arange(batch)
-    steps_per_epoch = len(order) // task.batch_size
-    index = order[(state.step % steps_per_epoch) * task.batch_size + places]
-    images, labels = feed.images[index], feed.labels[index]
-    if task.augmentation.names:
-        key = jax.random.fold_in(keys.augment, state.step)
-        images = augment(images, key, places, task.augmentation, numbers.strength)
-    x = images if task.after else standardise(images, task.mean, task.std)
+    numbers = inputs.numbers
+    share = task.batch_size // axis_size(task.axis)
+    gradient_of = jax.value_and_grad(functools.partial(_mean_loss, task, inputs), has_aux=True)
 
-    def mean_loss(trained: Flat) -> tuple[jax.Array, tuple[jax.Array, Flat]]:
-        keep, scale = keep_frozen(task.frozen_modules), scale_dropout(numbers.dropout)
-        with nn.intercept_methods(keep), nn.intercept_methods(scale):
-            logits, moved = task.model.apply(
-                variables_of({**frozen[0], **trained}, {**frozen[1], **state.stats}),
-                x,
-                train=True,
-                after=task.after,
-                mutable=["batch_stats", AUXILIARY_LOGITS],
-                rngs={"dropout": jax.random.fold_in(keys.dropout, state.step)},
-            )
-        stats = flatten(moved.get("batch_stats", {}))
-        auxiliary = jax.tree.leaves(moved.get(AUXILIARY_LOGITS, {}))
-        smoothing = numbers.label_smoothing if task.optim.label_smoothing else 0.0
-        losses = training_loss(logits, auxiliary, labels, smoothing)
-        return losses.mean(), (logits, {path: stats[path] for path in state.stats})
+    def part(number: jax.Array | int, stats: Flat) -> tuple[Flat, Flat, Sums]:
+        """The gradient of one part of this device's share of the batch, the statistics after it, and its sums."""
+        size = share // task.accumulate
+        places = shard * share + number * size + jnp.arange(size)
+        batch = _batch(task, inputs, state.step, order, places)
+        dropout = jax.random.fold_in(inputs.keys.dropout, state.step)
+        dropout = dropout if task.accumulate == 1 else jax.random.fold_in(dropout, number)
+        (loss, (correct, stats)), gradient = gradient_of(state.trained, stats, *batch, dropout)
+        return gradient, stats, Sums(loss * size, correct, jnp.int32(size))
 
-    (loss, (logits, stats)), gradient = jax.value_and_grad(mean_loss, has_aux=True)(state.trained)
+    def add(number: jax.Array, so_far: tuple[Flat, Flat, Sums]) -> tuple[Flat, Flat, Sums]:
+        gradient, stats, sums = part(number, so_far[1])
+        return jax.tree.map(jnp.add, so_far[0], gradient), stats, so_far[2].add(sums)
+
+    gradient, stats, sums = part(0, state.stats)
+    if task.accumulate > 1:
+        gradient, stats, sums = lax.fori_loop(1, task.accumulate, add, (gradient, stats, sums))
+        gradient = jax.tree.map(lambda g: g / task.accumulate, gradient)
     gradient, stats = mean_over(task.axis, (gradient, stats))
     updates, optimiser = make_optimiser(task.optim, numbers).update(gradient, state.optimiser, state.trained)
-    sums = Sums(loss * batch, jnp.sum(logits.argmax(-1) == labels, dtype=jnp.int32), jnp.int32(batch))
     return state._replace(
         step=state.step + 1,
         trained=optax.apply_updates(state.trained, updates),
@@ -134,6 +136,38 @@ def train_step(task: Task, state: TrainState, inputs: Inputs, shard: jax.Array |
         optimiser=optimiser,
         sums=state.sums.add(sum_over(task.axis, sums)),
     )
+
+
+def _batch(
+    task: Task, inputs: Inputs, step: jax.Array, order: jax.Array, places: jax.Array
+) -> tuple[jax.Array, jax.Array]:
+    """What the network sees of the examples at some places of a step's batch, and their labels."""
+    steps_per_epoch = len(order) // task.batch_size
+    index = order[(step % steps_per_epoch) * task.batch_size + places]
+    images, labels = inputs.train.images[index], inputs.train.labels[index]
+    if task.augmentation.names:
+        key = jax.random.fold_in(inputs.keys.augment, step)
+        images = augment(images, key, places, task.augmentation, inputs.numbers.strength)
+    return images if task.after else standardise(images, task.mean, task.std), labels
+
+
+def _mean_loss(
+    task: Task, inputs: Inputs, trained: Flat, stats: Flat, x: jax.Array, labels: jax.Array, dropout: jax.Array
+) -> tuple[jax.Array, tuple[jax.Array, Flat]]:
+    """The loss that is lowered, how many logits are right, and the statistics after this pass."""
+    numbers, (params, fixed) = inputs.numbers, inputs.frozen
+    variables = variables_of({**params, **trained}, {**fixed, **stats})
+    keep, scale = keep_frozen(task.frozen_modules), scale_dropout(numbers.dropout)
+    with nn.intercept_methods(keep), nn.intercept_methods(scale):
+        logits, left = logits_in_training(
+            task.model, variables, x, task.after, dropout, precision=task.precision, remat=task.remat
+        )
+    moved = flatten(left.get("batch_stats", {}))
+    auxiliary = jax.tree.leaves(left.get(AUXILIARY_LOGITS, {}))
+    smoothing = numbers.label_smoothing if task.optim.label_smoothing else 0.0
+    losses = training_loss(logits, auxiliary, labels, smoothing)
+    correct = jnp.sum(logits.argmax(-1) == labels, dtype=jnp.int32)
+    return losses.mean(), (correct, {path: moved[path] for path in stats})
 
 
 def evaluate_batch(
@@ -145,7 +179,7 @@ def evaluate_batch(
     counted = index < end
     images, labels = feed.images[index], feed.labels[index]  # JAX clamps an index behind the last example
     x = images if task.after else standardise(images, task.mean, task.std)
-    logits = run_stages(task.model, variables_of(params, stats), x, after=task.after)
+    logits = logits_in_evaluation(task.model, variables_of(params, stats), x, task.after, task.precision)
     losses = jnp.where(counted, cross_entropy(logits, labels), 0)
     right = counted & (logits.argmax(-1) == labels)
     sums = Sums(losses.sum(), right.sum(dtype=jnp.int32), counted.sum(dtype=jnp.int32))
