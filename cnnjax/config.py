@@ -149,6 +149,13 @@ class DataConfig:
         `cnnjax.ops.transformations.TRANSFORMATIONS`.
       max_shift: of the change `shift`, the largest in pixels, each way and along each axis.
       strength: of transformations, the share of their range that magnitudes are drawn from, uniformly.
+      image_size: if not 0, the side of the squares that images of any size are made into, as is customary on ImageNet:
+        see `cnnjax.data.recipe`. Such a set is always streamed.
+      streamed: whether examples are read and decoded while the run trains (`always`), or once before it and kept in
+        memory (`never`). `auto` streams a set that takes more than `memory`. The order of the examples is the same.
+      memory: GiB that the decoded images of all splits may take.
+      workers: processes that read and decode a streamed set; 0 for this process alone; `none` for one less than there
+        are cores, at most 16.
     """
 
     name: str = "mnist_5k"
@@ -160,6 +167,10 @@ class DataConfig:
     augment: Annotated[tuple[str, ...], BeforeValidator(_parse_list)] = ()
     max_shift: Annotated[int, Field(gt=0)] = 2
     strength: Annotated[float, Field(gt=0, le=1)] = 0.1
+    image_size: Annotated[int, Field(ge=0)] = 0
+    streamed: Literal["auto", "always", "never"] = "auto"
+    memory: Annotated[float, Field(gt=0)] = 4.0
+    workers: Annotated[int, Field(ge=0)] | None = None
 
 
 @dataclass(frozen=True, config=_STRICT)
