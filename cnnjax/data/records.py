@@ -65,6 +65,13 @@ class Records:
         for first in range(0, len(self), _READ_AT_ONCE):
             yield from self.read(range(first, min(first + _READ_AT_ONCE, len(self))))
 
+    def shape(self, record: Record) -> tuple[int, ...]:
+        """Of the image, [*spatial, C]; a file's header tells."""
+        if not isinstance(record.image, bytes):
+            return record.image.shape
+        with PIL.Image.open(io.BytesIO(record.image)) as image:
+            return image.height, image.width, self.channels
+
     def picture(self, record: Record) -> PIL.Image.Image:
         """The image, in grey, RGB or RGBA.
 
@@ -72,7 +79,8 @@ class Records:
           ValueError: for an array that is no image of 8 bits.
         """
         if isinstance(record.image, bytes):
-            return PIL.Image.open(io.BytesIO(record.image)).convert(_MODES[self.channels])
+            with PIL.Image.open(io.BytesIO(record.image)) as image:
+                return image.convert(_MODES[self.channels])
         shape, dtype = record.image.shape, record.image.dtype
         if len(shape) != 3 or shape[-1] not in _MODES or dtype != np.uint8:
             raise ValueError(f"needs images [height, width, 1, 3 or 4] of 8 bits; given {dtype} {list(shape)}")
