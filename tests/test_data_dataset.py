@@ -1,70 +1,16 @@
 """Data sets as arrays: the splits that every study needs, their summary, and what is refused."""
 
 import dataclasses
-import io
-from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import PIL.Image
 import pytest
 import tensorflow_datasets as tfds
 
 from cnnjax.config import DataConfig, RequestError
 from cnnjax.data.dataset import Dataset, load_dataset
-
-IMAGES = np.random.default_rng(0).integers(0, 256, (60, 5, 7, 3), np.uint8)
-LABELS = np.arange(60) % 3
-ENCODED = {
-    "image": tfds.features.Image(shape=(None, None, 3)),
-    "label": tfds.features.ClassLabel(num_classes=3),
-}
-
-Examples = Iterable[dict[str, Any]]
-
-
-def prepare(
-    folder: Path,
-    splits: dict[str, Examples],
-    features: dict[str, Any] = ENCODED,
-    keys: tuple[str, str] | None = ("image", "label"),
-) -> DataConfig:
-    """A data set `small` of one's own, prepared in a folder; nothing but its files is left to read it by."""
-
-    class Small(tfds.core.GeneratorBasedBuilder, skip_registration=True):
-        VERSION = tfds.core.Version("1.0.0")
-
-        def _info(self) -> tfds.core.DatasetInfo:
-            info = tfds.features.FeaturesDict(features)
-            return tfds.core.DatasetInfo(builder=self, features=info, supervised_keys=keys)
-
-        def _split_generators(self, dl_manager: Any) -> dict[str, Any]:
-            return {name: self._generate_examples(examples) for name, examples in splits.items()}
-
-        def _generate_examples(self, examples: Examples) -> Iterator[tuple[int, dict[str, Any]]]:
-            yield from enumerate(examples)
-
-    Small(data_dir=folder, file_format="array_record").download_and_prepare()
-    return DataConfig(name="small", dir=str(folder), validation=0.25)
-
-
-def png(image: np.ndarray) -> io.BytesIO:
-    """A file of an image, encoded."""
-    file = io.BytesIO()
-    PIL.Image.fromarray(image).save(file, "PNG")
-    file.seek(0)
-    return file
-
-
-def encoded(first: int, end: int) -> Examples:
-    return [{"image": png(IMAGES[i]), "label": int(LABELS[i])} for i in range(first, end)]
-
-
-def places(images: np.ndarray) -> list[int]:
-    """Where in `IMAGES` each image is from."""
-    known = {image.tobytes(): place for place, image in enumerate(IMAGES)}
-    return [known[image.tobytes()] for image in images]
+from tests.prepared_sets import ENCODED, IMAGES, LABELS, encoded, places, png, prepare
 
 
 def test_encoded_images_are_read_back_from_files_by_name(tmp_path: Path) -> None:

@@ -5,9 +5,11 @@ import multiprocessing
 import multiprocessing.connection
 import os
 import signal
+import sys
 import threading
 import time
 from collections.abc import Iterator
+from multiprocessing import resource_tracker
 from typing import Any
 
 import grain
@@ -59,7 +61,7 @@ class Stream:
         self.waited = 0.0
         self._began: float | None = None
         count = default_workers() if workers is None else workers
-        self._arrived = _read_ahead(batches, self.step, sharding, count)
+        self._arrived: Iterator[Batch] = _read_ahead(batches, self.step, sharding, count)
 
     def __next__(self) -> Batch:
         asked = time.monotonic()
@@ -79,8 +81,10 @@ class Stream:
         return {"step": self.step, **self._batches.description}
 
     def close(self) -> None:
-        """Ends the workers, and waits until they have."""
-        self._arrived.close()
+        """Ends the workers, and waits until they have; nothing comes any more."""
+        if isinstance(self._arrived, grain.DatasetIterator):
+            self._arrived.close()
+            self._arrived = iter(())
 
 
 def default_workers() -> int:
@@ -128,11 +132,25 @@ def _signals_left_to_this_process() -> Iterator[None]:
 
     The run goes on to save; its workers are ended when it is done, and not before.
     """
+    _start_resource_tracker()  # where a worker's start has to start it, both signals are let in again
     before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGTERM})
     try:
         yield
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def _start_resource_tracker() -> None:
+    """Python's process that removes shared memory once its users have gone; without its warnings that it has to.
+
+    A run that is stopped leaves at once, and the rest to it.
+    """
+    quiet = "ignore::UserWarning:multiprocessing.resource_tracker"
+    sys.warnoptions.append(quiet)  # the options of a new Python process are this one's
+    try:
+        resource_tracker.ensure_running()
+    finally:
+        sys.warnoptions.remove(quiet)
 
 
 def _begin_worker(place: int, workers: int) -> None:
