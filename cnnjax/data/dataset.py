@@ -79,9 +79,13 @@ def load_dataset(config: DataConfig) -> Dataset:
     The summary is of what is used of the training split.
 
     Raises:
-      RequestError: for a set that is not here, has no training split, or no images of one size with labels; and as
-        `select` does.
+      RequestError: for a set that is not here, has no training split, or no images of one size with labels; for an
+        `image_size`; and as `select` does.
     """
+    if config.image_size:
+        raise RequestError(
+            "config.data.streamed: squares of config.data.image_size are made while a set is streamed; use auto"
+        )
     builder = prepared_builder(config)
     sources = sources_of(config, builder.info.splits)
     own = {source: _read(open_records(builder, source)) for source in dict.fromkeys(sources.values())}

@@ -112,10 +112,6 @@ def open_dataset(config: DataConfig) -> Dataset | StreamedDataset:
 
 
 def _is_streamed(config: DataConfig, own: dict[str, Records]) -> bool:
-    if config.streamed == "never" and config.image_size:
-        raise RequestError(
-            "config.data.streamed: squares of config.data.image_size are made while a set is streamed; use auto"
-        )
     if config.streamed != "auto" or config.image_size:
         return config.streamed != "never"
     first = own["train"]
