@@ -1,5 +1,6 @@
 """The examples of a prepared split, one by one."""
 
+import io
 import pickle
 from pathlib import Path
 
@@ -8,6 +9,7 @@ import PIL.Image
 import pytest
 import tensorflow_datasets as tfds
 
+from cnnjax.config import RequestError
 from cnnjax.data.preparation import prepared_builder
 from cnnjax.data.records import Records, num_classes, open_records
 from tests.prepared_sets import ENCODED, IMAGES, LABELS, encode, encoded, places, prepare
@@ -63,5 +65,15 @@ def test_signal_is_no_picture(tmp_path: Path) -> None:
     records = records_of(tmp_path, tfds.features.Tensor(shape=(6, 2), dtype=np.float64), [np.ones((6, 2))])
     (record,) = records
     assert records.array(record).dtype == np.float32
-    with pytest.raises(ValueError, match=r"of 8 bits; given float64 \[6, 2\]"):
+    with pytest.raises(RequestError, match=r"of 8 bits but arrays \[6, 2\] of float64; leave it 0"):
         records.picture(record)
+
+
+@pytest.mark.parametrize(("end", "form"), [(0, "PNG"), (60, "PNG"), (-200, "PNG"), (30, "JPEG"), (-40, "JPEG")])
+def test_damaged_file_is_named(tmp_path: Path, end: int, form: str) -> None:
+    large = PIL.Image.fromarray(np.tile(IMAGES[0], (20, 20, 1)))
+    files = [io.BytesIO(encode(large, form).getvalue()[:end]), encode(large, form)]
+    records = records_of(tmp_path, tfds.features.Image(shape=(None, None, 3)), files)
+    damaged = min(records, key=lambda record: len(record.image))
+    with pytest.raises(RequestError, match=f"^config.data.name: example {damaged.place} of train of small cannot be"):
+        records.array(damaged)

@@ -90,7 +90,7 @@ def test_float_signals_are_streamed_as_they_are(tmp_path: Path) -> None:
     there, here = open_streamed(dataclasses.replace(config, streamed="always")), load_dataset(config)
     assert np.array_equal(there.train.take(np.arange(12)).images, here.train.images)
     assert (there.summary.low, there.summary.high) == (here.summary.low, here.summary.high)
-    with pytest.raises(RequestError, match=r"image_size: small needs images .* given float64 \[6, 2\]; leave it 0"):
+    with pytest.raises(RequestError, match=r"image_size: small has no images .* \[6, 2\] of float64; leave it 0"):
         open_dataset(dataclasses.replace(config, image_size=4))
 
 

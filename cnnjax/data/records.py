@@ -1,5 +1,6 @@
 """The examples of a TFDS split as they are prepared, read and decoded without TensorFlow."""
 
+import contextlib
 import dataclasses
 import io
 from collections.abc import Iterator, Sequence
@@ -23,10 +24,12 @@ class Record(NamedTuple):
     """An example.
 
     Attributes:
+      place: in its split.
       image: the bytes of a PNG or JPEG file, or an array [*spatial, C].
       label: from 0.
     """
 
+    place: int
     image: bytes | np.ndarray
     label: int
 
@@ -56,9 +59,10 @@ class Records:
 
     def read(self, places: Sequence[int]) -> list[Record]:
         """The examples at these places."""
+        examples = self.source.__getitems__(list(places))
         return [
-            Record(example[self.image_key], int(example[self.label_key]))
-            for example in self.source.__getitems__(list(places))
+            Record(place, example[self.image_key], int(example[self.label_key]))
+            for place, example in zip(places, examples, strict=True)
         ]
 
     def __iter__(self) -> Iterator[Record]:
@@ -66,24 +70,31 @@ class Records:
             yield from self.read(range(first, min(first + _READ_AT_ONCE, len(self))))
 
     def shape(self, record: Record) -> tuple[int, ...]:
-        """Of the image, [*spatial, C]; a file's header tells."""
+        """Of the image, [*spatial, C]; a file's header tells.
+
+        Raises:
+          RequestError: for a damaged file.
+        """
         if not isinstance(record.image, bytes):
             return record.image.shape
-        with PIL.Image.open(io.BytesIO(record.image)) as image:
+        with self._file(record.place, record.image) as image:
             return image.height, image.width, self.channels
 
     def picture(self, record: Record) -> PIL.Image.Image:
         """The image, in grey, RGB or RGBA.
 
         Raises:
-          ValueError: for an array that is no image of 8 bits.
+          RequestError: for a damaged file, or an array that is no image of 8 bits.
         """
         if isinstance(record.image, bytes):
-            with PIL.Image.open(io.BytesIO(record.image)) as image:
+            with self._file(record.place, record.image) as image:
                 return image.convert(_MODES[self.channels])
         shape, dtype = record.image.shape, record.image.dtype
         if len(shape) != 3 or shape[-1] not in _MODES or dtype != np.uint8:
-            raise ValueError(f"needs images [height, width, 1, 3 or 4] of 8 bits; given {dtype} {list(shape)}")
+            raise RequestError(
+                f"config.data.image_size: {self.name} has no images [height, width, 1, 3 or 4] of 8 bits but arrays "
+                f"{list(shape)} of {dtype}; leave it 0"
+            )
         return PIL.Image.fromarray(record.image.squeeze(-1) if shape[-1] == 1 else record.image)
 
     def array(self, record: Record) -> np.ndarray:
@@ -91,6 +102,16 @@ class Records:
         if isinstance(record.image, bytes):
             return pixels(self.picture(record))
         return record.image if record.image.dtype == np.uint8 else record.image.astype(np.float32)
+
+    @contextlib.contextmanager
+    def _file(self, place: int, contents: bytes) -> Iterator[PIL.Image.Image]:
+        try:
+            with PIL.Image.open(io.BytesIO(contents)) as image:
+                yield image
+        except (OSError, SyntaxError) as error:  # what Pillow raises for a damaged file
+            raise RequestError(
+                f"config.data.name: example {place} of {self.source.split} of {self.name} cannot be decoded ({error})"
+            ) from error
 
 
 def pixels(picture: PIL.Image.Image) -> np.ndarray:

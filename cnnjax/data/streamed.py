@@ -123,10 +123,7 @@ def _shape(config: DataConfig, train: Records, catalogues: list[Catalogue]) -> t
     """Of every image that a network sees."""
     shapes = {catalogue.shape for catalogue in catalogues}
     if config.image_size:
-        try:
-            picture = train.picture(train.read([0])[0])
-        except ValueError as error:
-            raise RequestError(f"config.data.image_size: {train.name} {error}; leave it 0") from None
+        picture = train.picture(train.read([0])[0])
         return config.image_size, config.image_size, len(picture.getbands())
     if len(shapes) > 1 or () in shapes:
         raise RequestError(

@@ -54,7 +54,12 @@ def sum_over(axis: str | None, tree: Any) -> Any:
 
 def shards() -> jax.Array:
     """The number of each device's shard [devices], the first argument of what `spread` returns."""
-    return jax.device_put(jnp.arange(jax.device_count(), dtype=jnp.int32), NamedSharding(_mesh(), PartitionSpec(AXIS)))
+    return jax.device_put(jnp.arange(jax.device_count(), dtype=jnp.int32), by_device())
+
+
+def by_device() -> NamedSharding:
+    """A part of the leading axis on each device."""
+    return NamedSharding(_mesh(), PartitionSpec(AXIS))
 
 
 def replicate(tree: Any) -> Any:
