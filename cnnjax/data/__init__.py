@@ -1,1 +1,1 @@
-"""TFDS in, arrays out: builders, splits, the device-resident feed, augmentation."""
+"""TFDS in, arrays out: builders, splits, the device-resident feed, the streamed one, augmentation."""

@@ -109,8 +109,9 @@ class Records:
             with PIL.Image.open(io.BytesIO(contents)) as image:
                 yield image
         except (OSError, SyntaxError) as error:  # what Pillow raises for a damaged file
+            reason = "of no known form" if isinstance(error, PIL.UnidentifiedImageError) else error
             raise RequestError(
-                f"config.data.name: example {place} of {self.source.split} of {self.name} cannot be decoded ({error})"
+                f"config.data.name: example {place} of {self.source.split} of {self.name} cannot be decoded ({reason})"
             ) from error
 
 
