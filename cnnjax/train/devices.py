@@ -69,7 +69,7 @@ def replicate(tree: Any) -> Any:
 
 def distribute(tree: Any) -> Any:
     """Every array [devices, ...] with each device's part on it."""
-    return jax.device_put(tree, NamedSharding(_mesh(), PartitionSpec(AXIS)))
+    return jax.device_put(tree, by_device())
 
 
 def _mesh() -> Mesh:
