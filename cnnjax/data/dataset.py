@@ -1,13 +1,15 @@
 """A data set as arrays in memory, with the three splits that every study needs."""
 
 import dataclasses
+from typing import TYPE_CHECKING
 
 import numpy as np
-import tensorflow_datasets as tfds
 
 from cnnjax.config import DataConfig, RequestError
-from cnnjax.data.preparation import prepared_builder
 from cnnjax.data.splits import stratified, stratified_order
+
+if TYPE_CHECKING:
+    import tensorflow_datasets as tfds
 
 
 @dataclasses.dataclass(frozen=True)
@@ -76,6 +78,9 @@ def load_dataset(config: DataConfig) -> Dataset:
         validation share that leaves a split empty; classes that it does not have; or more examples than it has, or
         fewer than classes.
     """
+    # TFDS takes a quarter of a second to load, and whoever describes a network for images of a given shape has no data.
+    from cnnjax.data.preparation import prepared_builder
+
     builder = prepared_builder(config)
     names = set(builder.info.splits)
     if "train" not in names or not names & {"test", "validation"}:
@@ -160,14 +165,14 @@ def _summary(config: DataConfig, num_classes: int, *splits: Split) -> DataSummar
     )
 
 
-def _keys(builder: tfds.core.DatasetBuilder) -> tuple[str, str]:
+def _keys(builder: "tfds.core.DatasetBuilder") -> tuple[str, str]:
     keys = builder.info.supervised_keys
     if keys is None or not all(isinstance(key, str) for key in keys):
         raise RequestError(f"config.data.name: {builder.name} is not a classification set: it names no input and label")
     return keys[0], keys[1]
 
 
-def _read(builder: tfds.core.DatasetBuilder, split: str) -> Split:
+def _read(builder: "tfds.core.DatasetBuilder", split: str) -> Split:
     image_key, label_key = _keys(builder)
     source = builder.as_data_source(split=split)
     images, labels = [], []
@@ -183,7 +188,9 @@ def _read(builder: tfds.core.DatasetBuilder, split: str) -> Split:
     return Split(stacked if stacked.dtype == np.uint8 else stacked.astype(np.float32), np.asarray(labels, np.int32))
 
 
-def _check_features(builder: tfds.core.DatasetBuilder) -> None:
+def _check_features(builder: "tfds.core.DatasetBuilder") -> None:
+    import tensorflow_datasets as tfds
+
     image_key, label_key = _keys(builder)
     image, label = builder.info.features[image_key], builder.info.features[label_key]
     name = builder.name

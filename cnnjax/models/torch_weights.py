@@ -13,8 +13,8 @@ from flax import traverse_util
 from safetensors.numpy import load_file
 
 from cnnjax.config import RequestError, choose
-from cnnjax.models.network import abstract_variables
 from cnnjax.models.registry import build
+from cnnjax.models.tracing import abstract_variables
 from cnnjax.models.vgg import CONVOLUTIONS
 
 Rename = tuple[str, Callable[..., str]]
