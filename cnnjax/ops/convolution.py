@@ -3,6 +3,7 @@
 What machine learning calls convolution is cross-correlation (the kernel is not flipped); both are named rightly here.
 """
 
+import math
 from collections.abc import Sequence
 
 import jax
@@ -15,8 +16,8 @@ from cnnjax.ops.geometry import Padding, per_dimension, place_windows, resolve_p
 # On a CPU, patches of inputs with more channels than this cost more memory traffic than rows.
 _MOST_PATCH_CHANNELS = 4
 
-# On a CPU, one product for each of more groups than this is slower than XLA's grouped convolution.
-_MOST_SPLIT_GROUPS = 8
+# A program has each element of the window one by one in the form `shifts`: of larger ones it would grow too long.
+_MOST_SHIFTS = 128
 
 
 def correlate(
@@ -45,7 +46,7 @@ def correlate(
       border: where the padding comes from; see `cnnjax.ops.borders.extend`.
       fill: a constant in the place of the zeros of that border.
       exact: whether the windows must fit without a rest.
-      lowering: how to compute it; chosen for the backend and the shapes when None.
+      lowering: how to compute it; chosen for the backend and the shapes when None. `shifts` is for depthwise kernels.
 
     Returns:
       [N, *positions, F], in the dtype of the operands.
@@ -69,8 +70,10 @@ def correlate(
         x, pads = extend(x, pads, border), ((0, 0),) * dimensions
     elif fill:
         x, pads = jnp.pad(x, ((0, 0), *pads, (0, 0)), constant_values=fill), ((0, 0),) * dimensions
-    lowering = lowering or choose_lowering(kernel.shape[-2], strides[0], groups)
-    if groups == 1 or lowering == "xla":
+    lowering = lowering or choose_lowering(kernel.shape, strides[0], groups)
+    if lowering == "shifts" and groups != x.shape[-1]:
+        raise ValueError(f"shifts need as many groups as channels, which are {x.shape[-1]}; given {groups}")
+    if groups == 1 or lowering in ("xla", "shifts"):
         return bind_correlate(x, kernel, strides, pads, dilation, groups, lowering)
     parts = zip(jnp.split(x, groups, axis=-1), jnp.split(kernel, groups, axis=-1), strict=True)
     return jnp.concatenate([bind_correlate(*part, strides, pads, dilation, 1, lowering) for part in parts], axis=-1)
@@ -163,12 +166,16 @@ def correlate_transposed(
     return result
 
 
-def choose_lowering(channels: int, first_stride: int, groups: int = 1) -> Lowering:
-    """The fastest form here, by measurement (`experiments/lowerings.py`), for a kernel of that many channels.
+def choose_lowering(kernel: Sequence[int], first_stride: int, groups: int = 1) -> Lowering:
+    """The fastest form here, by measurement (`experiments/lowerings.py`), for a kernel [*window, C / groups, F].
 
-    On a CPU a product of patches where channels are few, such as those of images, or rows are skipped, and of rows
-    elsewhere; XLA's convolution on any other backend, and for many groups.
+    On a CPU shifts where a group is one channel; else, for each group, a product of patches where its channels are few,
+    such as those of images, or rows are skipped, and of rows elsewhere. XLA's convolution on any other backend: inside
+    a CPU's loop its grouped form takes ten to a hundred times as long as these.
     """
-    if jax.default_backend() != "cpu" or groups > _MOST_SPLIT_GROUPS:
+    *window, channels, _ = kernel
+    if jax.default_backend() != "cpu":
         return "xla"
+    if channels == 1 and groups > 1 and math.prod(window) <= _MOST_SHIFTS:
+        return "shifts"
     return "patches" if channels <= _MOST_PATCH_CHANNELS or first_stride > 1 else "rows"
