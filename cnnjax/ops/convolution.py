@@ -53,7 +53,7 @@ def correlate(
 
     Raises:
       ValueError: if the ranks, channels or groups disagree, the window does not fit once, or not exactly where that is
-        asked for.
+        asked for; and as `extend` does.
     """
     dimensions = x.ndim - 2
     if dimensions < 1 or kernel.ndim != dimensions + 2:
@@ -66,10 +66,8 @@ def correlate(
         x.shape[1:-1], kernel.shape[:-2], strides=strides, padding=padding, dilation=dilation, exact=exact
     )
     strides, pads, dilation = windows.strides, windows.padding, windows.dilation
-    if border != "zeros":
-        x, pads = extend(x, pads, border), ((0, 0),) * dimensions
-    elif fill:
-        x, pads = jnp.pad(x, ((0, 0), *pads, (0, 0)), constant_values=fill), ((0, 0),) * dimensions
+    if fill or border != "zeros":
+        x, pads = extend(x, pads, border, fill), ((0, 0),) * dimensions
     lowering = lowering or choose_lowering(kernel.shape, strides[0], groups)
     if lowering == "shifts" and groups != x.shape[-1]:
         raise ValueError(f"shifts need as many groups as channels, which are {x.shape[-1]}; given {groups}")
