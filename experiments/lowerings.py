@@ -107,7 +107,8 @@ def convolution(equation: Any) -> Layer:
 
 
 def _alternatives(x: tuple[int, ...], kernel: tuple[int, ...], options: dict[str, Any]) -> Layer:
-    lowerings = [lowering for lowering in get_args(Lowering) if lowering != "shifts" or options["groups"] == x[-1] > 1]
+    depthwise = options["groups"] == x[-1] == kernel[-1]
+    lowerings = [lowering for lowering in get_args(Lowering) if depthwise or lowering != "shifts"]
     forms = {lowering: functools.partial(correlate, **options, lowering=lowering) for lowering in lowerings}
     chosen = choose_lowering(kernel, options["strides"][0], options["groups"])
     return Layer(f"{x} * {kernel}, {options}", (x, kernel), forms, chosen)

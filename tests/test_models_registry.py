@@ -14,7 +14,7 @@ from cnnjax.config import RequestError
 from cnnjax.layers.activations import ACTIVATIONS
 from cnnjax.layers.initialisers import INITIALISERS, uniform_by_inputs
 from cnnjax.layers.normalisation import NORMS
-from cnnjax.layers.parts import CONNECTIVITIES, PADDINGS
+from cnnjax.layers.parts import CONNECTIVITIES, DOWNSAMPLINGS, PADDINGS
 from cnnjax.layers.pooling import POOLS
 from cnnjax.models import describe
 from cnnjax.models.registry import NETWORKS, build
@@ -202,6 +202,7 @@ VALUES: dict[str, Iterable[str]] = {
     "init": INITIALISERS,
     "padding": PADDINGS,
     "connectivity": CONNECTIVITIES,
+    "downsample": DOWNSAMPLINGS,
 }
 SLOW = ("googlenet", "densenet_40_12", "resnet18", "resnet20", "all_cnn_c", "vgg11", "alexnet")
 

@@ -69,8 +69,8 @@ def correlate(
     if fill or border != "zeros":
         x, pads = extend(x, pads, border, fill), ((0, 0),) * dimensions
     lowering = lowering or choose_lowering(kernel.shape, strides[0], groups)
-    if lowering == "shifts" and groups != x.shape[-1]:
-        raise ValueError(f"shifts need as many groups as channels, which are {x.shape[-1]}; given {groups}")
+    if lowering == "shifts" and not groups == x.shape[-1] == kernel.shape[-1]:
+        raise ValueError(f"shifts need as many features and groups as channels; given {x.shape[-1]}, {groups} groups")
     if groups == 1 or lowering in ("xla", "shifts"):
         return bind_correlate(x, kernel, strides, pads, dilation, groups, lowering)
     parts = zip(jnp.split(x, groups, axis=-1), jnp.split(kernel, groups, axis=-1), strict=True)
@@ -167,13 +167,13 @@ def correlate_transposed(
 def choose_lowering(kernel: Sequence[int], first_stride: int, groups: int = 1) -> Lowering:
     """The fastest form here, by measurement (`experiments/lowerings.py`), for a kernel [*window, C / groups, F].
 
-    On a CPU shifts where a group is one channel; else, for each group, a product of patches where its channels are few,
+    On a CPU shifts where a group is one channel and feature; else, for each group, a product of patches where its channels are few,
     such as those of images, or rows are skipped, and of rows elsewhere. XLA's convolution on any other backend: inside
     a CPU's loop its grouped form takes ten to a hundred times as long as these.
     """
-    *window, channels, _ = kernel
+    *window, channels, features = kernel
     if jax.default_backend() != "cpu":
         return "xla"
-    if channels == 1 and groups > 1 and math.prod(window) <= _MOST_SHIFTS:
+    if channels == 1 and features == groups > 1 and math.prod(window) <= _MOST_SHIFTS:
         return "shifts"
     return "patches" if channels <= _MOST_PATCH_CHANNELS or first_stride > 1 else "rows"

@@ -47,8 +47,8 @@ def bind_correlate(
         `rows` for one product of all that a row of the window sees with all the kernel's rows, whose results are
         shifted and added: it moves less memory where there are many channels, but computes the rows that a stride
         skips; `shifts` for a product of the shifted input with each element of the window, added up, where each
-        feature sees one channel.
-      groups: of channels and features; 1 in the forms `patches` and `rows`, all channels in the form `shifts`.
+        feature sees a channel of its own.
+      groups: of channels and features; 1 in the forms `patches` and `rows`, one for each channel in the form `shifts`.
     """
     geometry = {"strides": tuple(strides), "padding": tuple(padding), "dilation": tuple(dilation)}
     # Read where the caller is: a program is lowered after the caller's `jax.default_matmul_precision` has ended.
@@ -150,10 +150,10 @@ def _by_shifts(
     x: jax.Array, kernel: jax.Array, strides: Sequence[int], padding: Pairs, dilation: Sequence[int], groups: int
 ) -> jax.Array:
     window, channels, features = kernel.shape[:-2], x.shape[-1], kernel.shape[-1]
-    assert groups == channels, "each feature sees one channel"
+    assert groups == channels == features, "each feature sees a channel of its own"
     exact = jnp.promote_types(x.dtype, jnp.float32)  # in which a sum may follow
     padded = jnp.pad(x, ((0, 0), *padding, (0, 0))).astype(exact)
-    weights = kernel.reshape(*window, channels, features // channels).astype(exact)
+    weights = kernel.astype(exact)
     along = zip(padded.shape[1:-1], window, strides, dilation, strict=True)
     spans = [(output_size(size, k, s, (0, 0), d) - 1) * s + 1 for size, k, s, d in along]
     total = jnp.zeros((), exact)
@@ -161,8 +161,8 @@ def _by_shifts(
         starts = [d * m for d, m in zip(dilation, offset, strict=True)]
         stops = [start + span for start, span in zip(starts, spans, strict=True)]
         seen = lax.slice(padded, (0, *starts, 0), (len(x), *stops, channels), (1, *strides, 1))
-        total = total + (seen * weights[offset][:, 0] if features == channels else seen[..., None] * weights[offset])
-    return total.reshape(*total.shape[: x.ndim - 1], features).astype(x.dtype)
+        total = total + seen * weights[offset][0]
+    return total.astype(x.dtype)
 
 
 def _multiply(seen: jax.Array, matrix: jax.Array) -> jax.Array:
