@@ -45,6 +45,8 @@ GROUPED: tuple[tuple[tuple[int, ...], tuple[int, ...], int, int], ...] = (
 """Inputs, kernels, strides and groups: two layers each of the AlexNet of 2012 and of ResNeXt-50 (32 groups; Xie 2017),
 and three depthwise ones of MobileNet (Howard 2017)."""
 
+_MOST_SPLIT = 128  # more products than these, one for each group, take minutes to compile
+
 
 @dataclasses.dataclass(frozen=True)
 class Layer:
@@ -107,8 +109,9 @@ def convolution(equation: Any) -> Layer:
 
 
 def _alternatives(x: tuple[int, ...], kernel: tuple[int, ...], options: dict[str, Any]) -> Layer:
-    depthwise = options["groups"] == x[-1] == kernel[-1]
-    lowerings = [lowering for lowering in get_args(Lowering) if depthwise or lowering != "shifts"]
+    groups = options["groups"]
+    senseless = {"shifts": groups != x[-1], "patches": groups > _MOST_SPLIT, "rows": groups > _MOST_SPLIT}
+    lowerings = [lowering for lowering in get_args(Lowering) if not senseless.get(lowering)]
     forms = {lowering: functools.partial(correlate, **options, lowering=lowering) for lowering in lowerings}
     chosen = choose_lowering(kernel, options["strides"][0], options["groups"])
     return Layer(f"{x} * {kernel}, {options}", (x, kernel), forms, chosen)

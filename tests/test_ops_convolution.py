@@ -204,10 +204,11 @@ def test_depthwise_has_a_group_for_each_channel() -> None:
         np.testing.assert_allclose(found, np.swapaxes(expected, 1, 2), atol=1e-4)
 
 
-@given(cases())
-def test_shifts_are_the_depthwise_convolution_of_xla_with_its_gradients(case: Case) -> None:
+@given(cases(), st.integers(1, 3))
+def test_shifts_are_the_depthwise_convolution_of_xla_with_its_gradients(case: Case, each: int) -> None:
+    """`each` features of each channel, in the order of the channels."""
     channels = case.x.shape[-1]
-    kernel = whole_numbers(7, *case.kernel.shape[:-2], 1, channels)
+    kernel = whole_numbers(7, *case.kernel.shape[:-2], 1, channels * each)
     options = {"strides": case.strides, "padding": case.padding, "dilation": case.dilation, "groups": channels}
     expected, expected_back = jax.vjp(
         functools.partial(correlate_by_xla, case, groups=channels), case.x, jnp.asarray(kernel)
@@ -227,10 +228,10 @@ def test_shifts_sum_half_precision_exactly() -> None:
 
 
 def test_shifts_are_for_depthwise_kernels_and_chosen_for_those_of_few_elements() -> None:
-    with pytest.raises(ValueError, match="as many features and groups as channels; given 4, 2 groups"):
+    with pytest.raises(ValueError, match="as many groups as channels, which are 4; given 2"):
         correlate(jnp.ones((1, 5, 4)), jnp.ones((3, 2, 4)), groups=2, lowering="shifts")
     chosen = [choose_lowering(kernel, 1, 8) for kernel in ((3, 3, 1, 8), (3, 3, 1, 16), (3, 3, 2, 16), (16, 16, 1, 8))]
-    assert chosen == ["shifts", "patches", "patches", "patches"]
+    assert chosen == ["shifts", "shifts", "rows", "patches"]
 
 
 @pytest.mark.parametrize("border", ["reflect", "circular"])

@@ -69,9 +69,15 @@ def correlate(
     if fill or border != "zeros":
         x, pads = extend(x, pads, border, fill), ((0, 0),) * dimensions
     lowering = lowering or choose_lowering(kernel.shape, strides[0], groups)
-    if lowering == "shifts" and not groups == x.shape[-1] == kernel.shape[-1]:
-        raise ValueError(f"shifts need as many features and groups as channels; given {x.shape[-1]}, {groups} groups")
-    if groups == 1 or lowering in ("xla", "shifts"):
+    if lowering == "shifts":
+        if groups != x.shape[-1]:
+            raise ValueError(f"shifts need as many groups as channels, which are {x.shape[-1]}; given {groups}")
+        each = kernel.shape[-1] // groups
+        turns = [
+            bind_correlate(x, kernel[..., i::each], strides, pads, dilation, groups, lowering) for i in range(each)
+        ]
+        return turns[0] if each == 1 else jnp.stack(turns, axis=-1).reshape(*turns[0].shape[:-1], -1)
+    if groups == 1 or lowering == "xla":
         return bind_correlate(x, kernel, strides, pads, dilation, groups, lowering)
     parts = zip(jnp.split(x, groups, axis=-1), jnp.split(kernel, groups, axis=-1), strict=True)
     return jnp.concatenate([bind_correlate(*part, strides, pads, dilation, 1, lowering) for part in parts], axis=-1)
@@ -167,13 +173,15 @@ def correlate_transposed(
 def choose_lowering(kernel: Sequence[int], first_stride: int, groups: int = 1) -> Lowering:
     """The fastest form here, by measurement (`experiments/lowerings.py`), for a kernel [*window, C / groups, F].
 
-    On a CPU shifts where a group is one channel and feature; else, for each group, a product of patches where its channels are few,
-    such as those of images, or rows are skipped, and of rows elsewhere. XLA's convolution on any other backend: inside
-    a CPU's loop its grouped form takes ten to a hundred times as long as these.
+    On a CPU: of depthwise kernels shifts, of other groups a product of rows each; without groups one product of patches
+    where channels are few, such as those of images, or rows are skipped, and of rows elsewhere. On any other backend
+    XLA's convolution: inside a CPU's loop its grouped form takes ten to a hundred times as long as these.
     """
-    *window, channels, features = kernel
+    *window, channels, _ = kernel
     if jax.default_backend() != "cpu":
         return "xla"
-    if channels == 1 and features == groups > 1 and math.prod(window) <= _MOST_SHIFTS:
+    if groups > 1 and channels > 1:
+        return "rows"
+    if groups > 1 and math.prod(window) <= _MOST_SHIFTS:
         return "shifts"
     return "patches" if channels <= _MOST_PATCH_CHANNELS or first_stride > 1 else "rows"
