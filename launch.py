@@ -15,8 +15,9 @@ from typing import Any
 import absl.logging
 
 from cnnjax.config import RequestError
-from cnnjax.study.command import WRONG_REQUEST, Request, complain, execute
+from cnnjax.study.command import complain, execute
 from cnnjax.study.flags import define, parse
+from cnnjax.study.request import WRONG_REQUEST, Request
 from cnnjax.train.interruption import run_interruptibly
 
 

@@ -101,14 +101,16 @@ class ModelConfig:
       name: a key of `cnnjax.models.registry.NETWORKS`.
       width: feature maps of the first layer (of a densenet: of each, its growth rate); all others in proportion.
       depth: stages, of a `convnet` or `jarrett`.
-      kernel_size: of the filters, where all have one size.
-      pool, pool_size, pool_stride: the kind of down-sampling, the size of its windows or number of its regions, and the
-        stride of the windows.
+      kernel_size, dilation: of the filters, where all have one size: its elements, and how far two of them are apart.
+      pool, pool_size, pool_stride, pool_order: the kind of down-sampling, the size of its windows or number of its
+        regions, the stride of the windows, and the order of the pool `lp`.
+      downsample: `stride`; or `blur`, a low-pass filter before each stride.
       norm, act, padding, init, connectivity: the parts; see `cnnjax.layers.parts.Parts`.
       stem: `imagenet` for large images, `small` for those of CIFAR or MNIST.
       form: which published form of the network.
       shortcut: of a residual network: `projected`, `padded` or `none`.
       auxiliary: whether `googlenet` has its two auxiliary heads.
+      transform_input: whether `googlenet` brings standardised images to [-1, 1], as its published weights expect them.
       dropout: the rate before the dense layers.
     """
 
@@ -116,9 +118,12 @@ class ModelConfig:
     width: Annotated[int, Field(gt=0)] | None = None
     depth: Annotated[int, Field(gt=0)] | None = None
     kernel_size: Annotated[int, Field(gt=0)] | None = None
+    dilation: Annotated[int, Field(gt=0)] | None = None
     pool: str | None = None
     pool_size: Annotated[int, Field(gt=0)] | None = None
     pool_stride: Annotated[int, Field(gt=0)] | None = None
+    pool_order: Annotated[float, Field(ge=1)] | None = None
+    downsample: str | None = None
     norm: str | None = None
     act: str | None = None
     padding: str | None = None
@@ -128,6 +133,7 @@ class ModelConfig:
     form: str | None = None
     shortcut: str | None = None
     auxiliary: bool | None = None
+    transform_input: bool | None = None
     dropout: Annotated[float, Field(ge=0, lt=1)] | None = None
 
 

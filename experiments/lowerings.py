@@ -1,11 +1,11 @@
 """Which lowering of a convolution or a pooling is the fastest here, and is it the one that is chosen?
 
-For every different convolution, max pooling and average pooling of some networks: the time of one call with its
-gradients, repeated in a compiled loop as training does, in each lowering; medians over the rounds, taken in turns. The
-choice (of `cnnjax.ops.convolution.choose_lowering`; of `cnnjax.ops.pooling`, views) is marked, and so is its time over
-the fastest one's.
+For every different convolution, max pooling and average pooling of some networks, and for grouped and depthwise
+convolutions: the time of one call with its gradients, repeated in a compiled loop as training does, in each lowering;
+medians over the rounds, taken in turns. The choice (of `cnnjax.ops.convolution.choose_lowering`; of
+`cnnjax.ops.pooling`, views) is in brackets, and behind it is its time over the fastest one's.
 
-    python experiments/lowerings.py [--networks=lenet5,convnet,resnet20] [--batch_size=64] [--rounds=5]
+    python experiments/lowerings.py [--networks=lenet5,convnet,resnet20,grouped] [--batch_size=64] [--rounds=5]
 """
 
 import dataclasses
@@ -33,6 +33,20 @@ from cnnjax.ops.pooling import average_pool, max_pool
 INPUTS = {"lenet5": (28, 28, 1), "convnet": (28, 28, 1), "alexnet": (224, 224, 3), "googlenet": (224, 224, 3)}
 """Others get 32 x 32 x 3."""
 
+GROUPED: tuple[tuple[tuple[int, ...], tuple[int, ...], int, int], ...] = (
+    ((27, 27, 96), (5, 5, 48, 256), 1, 2),
+    ((13, 13, 384), (3, 3, 192, 384), 1, 2),
+    ((56, 56, 128), (3, 3, 4, 128), 1, 32),
+    ((28, 28, 256), (3, 3, 8, 256), 2, 32),
+    ((112, 112, 32), (3, 3, 1, 32), 1, 32),
+    ((56, 56, 128), (3, 3, 1, 128), 2, 128),
+    ((14, 14, 512), (3, 3, 1, 512), 1, 512),
+)
+"""Inputs, kernels, strides and groups: two layers each of the AlexNet of 2012 and of ResNeXt-50 (32 groups; Xie 2017),
+and three depthwise ones of MobileNet (Howard 2017)."""
+
+_MOST_SPLIT = 128  # more products than these, one for each group, take minutes to compile
+
 
 @dataclasses.dataclass(frozen=True)
 class Layer:
@@ -52,7 +66,9 @@ class Layer:
 
 
 def layers_of(name: str, batch_size: int) -> list[Layer]:
-    """The different convolutions and poolings of a network."""
+    """The different convolutions and poolings of a network; or, by the name `grouped`, those of `GROUPED`."""
+    if name == "grouped":
+        return [grouped((batch_size, *x), kernel, strides, groups) for x, kernel, strides, groups in GROUPED]
     model = cnnjax.build(name, num_classes=10)
     x = jax.ShapeDtypeStruct((batch_size, *INPUTS.get(name, (32, 32, 3))), jnp.float32)
     variables = jax.eval_shape(model.init, jax.random.key(0), x)
@@ -77,14 +93,27 @@ def _correlations(jaxpr: Any) -> Iterator[Any]:
             yield from _correlations(inner)
 
 
+def grouped(x: tuple[int, ...], kernel: tuple[int, ...], strides: int, groups: int) -> Layer:
+    """The layer of an input [N, *spatial, C] and a kernel [*window, C / groups, F], padded by half of the window."""
+    dimensions = len(x) - 2
+    padding = tuple((size // 2, size // 2) for size in kernel[:-2])
+    options = {"strides": (strides,) * dimensions, "padding": padding, "dilation": (1,) * dimensions}
+    return _alternatives(x, kernel, {**options, "groups": groups})
+
+
 def convolution(equation: Any) -> Layer:
     """The layer of an equation of a traced program."""
     x, kernel = (tuple(operand.aval.shape) for operand in equation.invars)
     options = {option: equation.params[option] for option in ("strides", "padding", "dilation", "groups")}
-    forms = {
-        str(lowering): functools.partial(correlate, **options, lowering=lowering) for lowering in get_args(Lowering)
-    }
-    chosen = choose_lowering(kernel[-2], options["strides"][0], options["groups"])
+    return _alternatives(x, kernel, options)
+
+
+def _alternatives(x: tuple[int, ...], kernel: tuple[int, ...], options: dict[str, Any]) -> Layer:
+    groups = options["groups"]
+    senseless = {"shifts": groups != x[-1], "patches": groups > _MOST_SPLIT, "rows": groups > _MOST_SPLIT}
+    lowerings = [lowering for lowering in get_args(Lowering) if not senseless.get(lowering)]
+    forms = {lowering: functools.partial(correlate, **options, lowering=lowering) for lowering in lowerings}
+    chosen = choose_lowering(kernel, options["strides"][0], options["groups"])
     return Layer(f"{x} * {kernel}, {options}", (x, kernel), forms, chosen)
 
 

@@ -21,6 +21,18 @@ def test_layers_of_a_network_are_its_own_convolutions_and_poolings() -> None:
     ]
 
 
+def test_grouped_layers_have_shifts_where_they_are_depthwise() -> None:
+    layers = layers_of("grouped", 2)
+    assert [(len(layer.forms), layer.chosen) for layer in layers] == [
+        *[(3, "rows")] * 4,
+        *[(4, "shifts")] * 2,
+        (2, "shifts"),
+    ]
+    for layer in layers:
+        outputs = {jax.eval_shape(form, *map(np.zeros, layer.operands)).shape for form in layer.forms.values()}
+        assert len(outputs) == 1
+
+
 def test_alternatives_compute_the_same() -> None:
     x = np.random.default_rng(0).normal(size=(2, 7, 5, 3)).astype(np.float32)
     pools = [pooling(POOLS[name](3, 2, 1), x.shape) for name in ("max", "average")]

@@ -18,7 +18,14 @@ SETTINGS = [
     ((7, 6), {"kernel_size": 3, "strides": 2, "padding": 1}),
     ((6, 5), {"kernel_size": 2, "padding": "valid"}),
     ((4, 5, 4), {"kernel_size": 3, "strides": 2}),
+    ((8, 7), {"kernel_size": 2, "dilation": 2, "padding": 1}),
 ]
+BORDERS: list[dict[str, Any]] = [
+    {"border": "reflect", "groups": 3, "dilation": 2},
+    {"border": "circular", "strides": 2},
+    {"fill": 2.0, "padding": "causal"},
+]
+"""Of the convolution and the locally connected layer; a dense one has them in its weights."""
 
 
 def whole_numbers(seed: int, *shape: int) -> np.ndarray:
@@ -51,6 +58,23 @@ def test_both_start_as_the_convolution_they_are_swapped_for(spatial: tuple[int, 
     convolved, local, dense = outputs(x, kernel)
     np.testing.assert_allclose(local, convolved, atol=1e-4)
     np.testing.assert_allclose(dense, convolved, atol=1e-4)
+
+
+@pytest.mark.parametrize("fields", BORDERS)
+def test_both_start_as_the_convolution_whatever_its_border(fields: dict[str, Any]) -> None:
+    x, kernel = whole_numbers(0, 2, 7, 6, 3), whole_numbers(1, 3, 3, 3 // fields.get("groups", 1), 3)
+    bias = np.array([0.5, -2.0, 1.0], np.float32)
+    placed = {name: value for name, value in fields.items() if name in ("strides", "padding", "dilation")}
+    local = local_from_convolution(kernel, bias, (7, 6), **placed)
+    dense = dense_from_convolution(kernel, bias, (7, 6), **fields)
+    convolved = Conv(3, 3, **fields).apply({"params": {"kernel": kernel, "bias": bias}}, x)
+    np.testing.assert_allclose(LocalConv(3, 3, **fields).apply({"params": local}, x), convolved, atol=1e-4)
+    np.testing.assert_allclose(DenseConv(3, 3, **placed).apply({"params": dense}, x), convolved, atol=1e-4)
+
+
+def test_a_dense_layer_without_bias_has_no_place_for_a_constant_border() -> None:
+    with pytest.raises(ValueError, match=r"a border of 2.0 needs a bias"):
+        dense_from_convolution(jnp.ones((3, 1, 1)), None, (5,), fill=2.0)
 
 
 def test_both_are_the_correlation_of_signal_processing() -> None:

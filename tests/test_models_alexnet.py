@@ -100,10 +100,7 @@ def test_dropout_stands_before_both_dense_layers() -> None:
         ({"form": "2013"}, "unknown form of alexnet '2013'; did you mean '2012'?"),
         ({"stem": "smal"}, "unknown stem 'smal'; did you mean 'small'?"),
         ({"form": "2012", "width": 7}, "alexnet in two groups needs an even width; given 7"),
-        (
-            {"form": "2012", "connectivity": "local"},
-            "connectivity 'local' has no groups and no dilation; only conv has",
-        ),
+        ({"form": "2012", "connectivity": "dense"}, "connectivity 'dense' has no groups; conv and local have"),
     ],
 )
 def test_wrong_requests(fields: dict[str, Any], says: str) -> None:

@@ -1,6 +1,8 @@
 """The configurable network: its shapes, its options, and the equivariance that convolution promises."""
 
 import dataclasses
+import re
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -152,9 +154,65 @@ def test_causal_padding_sees_nothing_that_comes_later() -> None:
     assert np.tril(seen).any(1).all()
 
 
-def test_pool_none_has_no_windows() -> None:
-    with pytest.raises(RequestError, match="pool none has no windows"):
-        convnet(10, pool="none", pool_size=3)
+@pytest.mark.parametrize(
+    ("fields", "says"),
+    [
+        ({"pool": "none", "pool_size": 3}, "pool 'none' has no windows here, and no pool_size"),
+        ({"pool": "none", "pool_stride": 1}, "pool 'none' has no windows here, and no pool_stride"),
+        ({"pool": "global_average", "depth": 1, "pool_size": 2}, "pool 'global_average' has no windows here"),
+        ({"pool": "pyramid", "depth": 1, "pool_stride": 2}, "pool 'pyramid' has no windows here"),
+        ({"pool_order": 2.0}, "pool_order is of pool 'lp' alone; the pool is 'max'"),
+        (
+            {"pool": "stochastic", "downsample": "blur"},
+            "downsample 'blur' takes the place of pool max",
+        ),
+        ({"downsample": "blurr"}, "unknown downsample 'blurr'; did you mean 'blur'?"),
+        ({"connectivity": "dense", "padding": "circular"}, "connectivity 'dense' has no border"),
+        ({"connectivity": "dense", "padding": "causal"}, "connectivity 'dense' has no border"),
+    ],
+)
+def test_senseless_fields_are_refused(fields: dict[str, Any], says: str) -> None:
+    with pytest.raises(RequestError, match=re.escape(says)):
+        convnet(10, **fields)
+
+
+def test_windows_of_the_stages_before_a_global_pool_have_a_size() -> None:
+    table = describe(convnet(10, width=2, pool="global_max", pool_size=3), (18, 2))
+    assert table.output.tolist()[:2] == [(6, 2), (4,)]
+
+
+def test_dilation_and_the_order_of_a_pool_reach_their_layers() -> None:
+    model = convnet(10, width=2, depth=1, kernel_size=3, dilation=2, pool="lp", pool_order=4)
+    assert describe(model, (12, 1)).receptive_field[0] == (6,)
+    pool, x = model.stages[0].module.pool, np.array([1, 2, 3, -4], np.float32).reshape(1, 4, 1)
+    expected = [((1 + 16) / 2) ** 0.25, ((81 + 256) / 2) ** 0.25]
+    np.testing.assert_allclose(pool.apply({}, x).ravel(), expected, rtol=1e-6)
+
+
+def test_blurred_downsampling_by_hand() -> None:
+    """One feature of weight 1: what is left is the detector, then [1, 2, 1] / 4 at every second position."""
+    x = np.array([3, -1, 4, 1, -5, 9, 2], np.float32)
+    detected = np.maximum(x, 0)
+    before, after = np.append(detected[1], detected[:-1]), np.append(detected[1:], detected[-2])
+    expected = ((before + 2 * detected + after) / 4)[::2]
+    params = {"stage1": {"conv": {"kernel": np.ones((1, 1, 1), np.float32), "bias": np.zeros(1, np.float32)}}}
+    for pool in ("stride", "average"):
+        model = convnet(2, width=1, depth=1, kernel_size=1, pool=pool, downsample="blur")
+        found = run_stages(model, {"params": params}, x.reshape(1, 7, 1), until="stage1")
+        np.testing.assert_allclose(found.ravel(), expected, rtol=1e-6)
+
+
+def test_blur_makes_a_strided_network_more_stable_under_shifts() -> None:
+    """On a circle: a shift by one and then down-sampling by two changes blurred features less (Zhang 2019)."""
+    x = np.random.default_rng(0).normal(size=(8, 16, 16, 1)).astype(np.float32)
+    changes = {}
+    for downsample in ("stride", "blur"):
+        model = convnet(2, width=4, depth=2, kernel_size=3, pool="stride", padding="circular", downsample=downsample)
+        variables = drawn_variables(model, (1, 16, 16, 1))
+        features = [run_stages(model, variables, images, until="stage2") for images in (x, np.roll(x, 1, 1))]
+        means = [feature.mean((1, 2)) for feature in features]
+        changes[downsample] = np.linalg.norm(means[1] - means[0]) / np.linalg.norm(means[0])
+    assert changes["blur"] < changes["stride"] / 2
 
 
 def test_windows_overlap_where_their_stride_is_less_than_their_size() -> None:

@@ -11,14 +11,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cnnjax.models.alexnet import alexnet
+from cnnjax.models.all_cnn import all_cnn_c
 from cnnjax.models.convnet import convnet
 from cnnjax.models.densenet import Layout as DenseLayout
 from cnnjax.models.densenet import densenet
+from cnnjax.models.googlenet import googlenet
 from cnnjax.models.lenet import lenet5
 from cnnjax.models.network import Network, run_stages
 from cnnjax.models.receptive_field import Interval, receptive_field
-from cnnjax.models.resnet import Layout
+from cnnjax.models.resnet import Layout, resnet
 from cnnjax.models.resnet_cifar import resnet_cifar
+from cnnjax.models.vgg import vgg
 from cnnjax.ops.convolution import correlate
 from cnnjax.ops.pooling import average_pool, max_pool, subsample
 from tests.variables import drawn_variables
@@ -119,10 +122,23 @@ LINEAR: dict[str, tuple[Network, str, int]] = {
         90,
     ),
     "alexnet": (alexnet(3, width=2, act="identity", pool="average"), "stage5", 300),
+    "vgg": (vgg((1, 2, 1), 3, width=2, act="identity", pool="average"), "stage3", 60),
+    "all_cnn": (all_cnn_c(3, width=2, act="identity", dropout=0), "stage3", 60),
+    "imagenet_resnet": (resnet(Layout("bottleneck", (1, 1)), 3, width=2, act="identity", pool="average"), "stage2", 90),
+    "preactivated_blurred_resnet": (
+        resnet_cifar(Layout("basic", (1, 1)), 3, width=2, act="identity", form="preactivation", downsample="blur"),
+        "stage2",
+        50,
+    ),
+    "googlenet": (googlenet(3, width=8, act="identity", pool="average"), "stage3", 200),
+    "separable": (convnet(3, width=2, dilation=2, act="identity", connectivity="separable", pool="lp"), "stage1", 40),
 }
 
 
-@pytest.mark.parametrize("name", LINEAR)
+SLOW = ("googlenet", "imagenet_resnet", "preactivated_blurred_resnet")
+
+
+@pytest.mark.parametrize("name", [pytest.param(n, marks=pytest.mark.slow) if n in SLOW else n for n in LINEAR])
 def test_stages_of_published_networks(name: str) -> None:
     model, stage, size = LINEAR[name]
     x = jax.ShapeDtypeStruct((1, size, 1), jnp.float32)

@@ -14,7 +14,7 @@ from cnnjax.config import RequestError
 from cnnjax.layers.activations import ACTIVATIONS
 from cnnjax.layers.initialisers import INITIALISERS, uniform_by_inputs
 from cnnjax.layers.normalisation import NORMS
-from cnnjax.layers.parts import CONNECTIVITIES, PADDINGS
+from cnnjax.layers.parts import CONNECTIVITIES, DOWNSAMPLINGS, PADDINGS
 from cnnjax.layers.pooling import POOLS
 from cnnjax.models import describe
 from cnnjax.models.registry import NETWORKS, build
@@ -119,16 +119,7 @@ def test_every_network_has_a_pinned_number_of_parameters() -> None:
     assert set(PINNED) == set(NETWORKS)
 
 
-DEEP = (
-    *("plain50", "plain56", "plain101", "plain110", "plain152", "plain200"),
-    *("resnet56", "resnet101", "resnet110", "resnet152", "resnet200"),
-    *("densenet121", "densenet161", "densenet169", "densenet201", "densenet_bc_100_12"),
-)
-
-
-@pytest.mark.parametrize(
-    "name", [pytest.param(n, marks=pytest.mark.slow) if n in DEEP else n for n in sorted(NETWORKS)]
-)
+@pytest.mark.parametrize("name", sorted(NETWORKS))
 def test_parameters_and_multiply_adds(name: str) -> None:
     assert measured(name, PINNED[name]) == PINNED[name]
 
@@ -211,6 +202,7 @@ VALUES: dict[str, Iterable[str]] = {
     "init": INITIALISERS,
     "padding": PADDINGS,
     "connectivity": CONNECTIVITIES,
+    "downsample": DOWNSAMPLINGS,
 }
 SLOW = ("googlenet", "densenet_40_12", "resnet18", "resnet20", "all_cnn_c", "vgg11", "alexnet")
 

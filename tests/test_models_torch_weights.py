@@ -1,6 +1,7 @@
 """Weights in torchvision's naming: logits that torchvision itself gave, and files that do not fit."""
 
 import math
+import re
 import zlib
 from pathlib import Path
 
@@ -18,27 +19,36 @@ from cnnjax.models.network import run_stages
 from cnnjax.models.registry import build
 from cnnjax.models.torch_weights import FAMILIES, _arrange, _published_name, torch_name
 
-# Of torchvision 0.29 with the weights of `drawn` on `IMAGE`, three classes.
+CLASSES = 3
+# Of torchvision 0.29 with the weights of `drawn` on `IMAGE`; "published" is GoogLeNet with `transform_input`.
 LOGITS = {
-    "alexnet": [-2.89444, 1.834697, 2.695118],
-    "vgg11": [-2.061171, -3.246108, 0.103499],
-    "vgg11_bn": [-5.872408, 1.65903, -1.257452],
-    "googlenet": [6.379903, 9.528852, -5.900923],
-    "resnet18": [94.96479, -13.18791, -14.49753],
-    "resnet50": [1549.943, -2217.041, 802.147],
-    "densenet121": [-0.2328547, 1.553465, -2.378458],
+    "alexnet": [-0.5130814, 0.4952568, 0.6256537],
+    "vgg11": [-0.3464281, -0.5209064, 0.1073288],
+    "vgg11_bn": [-1.108674, 0.4601238, -0.1648627],
+    "vgg16_bn": [-3.070919, 0.5535724, 0.509063],
+    "resnet18": [2.28216, 0.4669073, -0.2478554],
+    "resnet34": [2.702557, -0.0955397, -0.3731785],
+    "resnet50": [0.03108309, -0.9288176, -0.1275219],
+    "densenet121": [-0.08020277, 0.3055525, -0.5423953],
+    "densenet161": [0.1321048, 0.5057949, -0.4709204],
+    "googlenet": [1.405376, 1.782981, -1.033888],
+    "googlenet published": [0.8776059, 0.8539997, -0.4152175],
 }
 IMAGE = np.sin(np.arange(64 * 96 * 3) * 0.37).reshape(1, 64, 96, 3).astype(np.float32)
 
 
 def drawn(name: str, shape: tuple[int, ...]) -> np.ndarray:
-    """A tensor's values from its name and PyTorch's shape: kernels keep the variance, norms are near the identity."""
+    """A tensor's values from its name and PyTorch's shape: kernels keep the variance, norms are near the identity, and
+    those at the end of a residual branch near three tenths of it, or the sums over many blocks would grow."""
     draw = 2 * np.random.default_rng(zlib.crc32(name.encode())).random(shape) - 1
+    if re.fullmatch(r"layer\d\.\d+\.bn[23]\.weight", name):
+        return (0.3 + 0.06 * draw).astype(np.float32)
     if name.endswith("running_var"):
         return (1 + 0.5 * draw).astype(np.float32)
     if len(shape) == 1:
         return (name.endswith("weight") + 0.2 * draw).astype(np.float32)
-    return (draw * math.sqrt(6 / math.prod(shape[1:]))).astype(np.float32)
+    scale = 0.2 if shape[0] == CLASSES else 1  # logits of about 1, of which 1e-4 is what float32 can give
+    return (draw * scale * math.sqrt(6 / math.prod(shape[1:]))).astype(np.float32)
 
 
 def published_file(name: str, path: Path, **fields: int) -> Path:
@@ -57,9 +67,11 @@ def published_file(name: str, path: Path, **fields: int) -> Path:
     "name", [name if name == "resnet18" else pytest.param(name, marks=pytest.mark.slow) for name in LOGITS]
 )
 def test_logits_are_those_of_torchvision(name: str, tmp_path: Path) -> None:
-    variables = load_torch(published_file(name, tmp_path), name)
-    model = cnnjax.build(name, num_classes=3)
-    np.testing.assert_allclose(jax.jit(model.apply)(variables, IMAGE)[0], LOGITS[name], rtol=1e-4, atol=1e-4)
+    network, _, form = name.partition(" ")
+    fields = {"transform_input": True} if form == "published" else {}
+    variables = load_torch(published_file(network, tmp_path), network, **fields)
+    model = cnnjax.build(network, num_classes=CLASSES, **fields)
+    np.testing.assert_allclose(jax.jit(model.apply)(variables, IMAGE)[0], LOGITS[name], rtol=0, atol=1e-4)
 
 
 @pytest.mark.parametrize(

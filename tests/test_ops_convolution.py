@@ -17,6 +17,7 @@ from cnnjax.ops.convolution import choose_lowering, convolve, correlate, correla
 from cnnjax.ops.geometry import Padding
 
 LOWERINGS = ("xla", "patches", "rows")
+"""Of every kernel; depthwise ones have `shifts` too."""
 
 
 class Case(NamedTuple):
@@ -81,12 +82,18 @@ def correlate_by_loops(case: Case) -> np.ndarray:
     return result
 
 
-def correlate_by_xla(case: Case, x: jax.Array, kernel: jax.Array) -> jax.Array:
+def correlate_by_xla(case: Case, x: jax.Array, kernel: jax.Array, groups: int = 1) -> jax.Array:
     """XLA's own convolution, with its own gradients, called without the project's code."""
     spatial = "XYZ"[: len(case.strides)]
     layout = (f"N{spatial}C", f"{spatial}IO", f"N{spatial}C")
     return jax.lax.conv_general_dilated(
-        x, kernel, case.strides, pads_of(case), rhs_dilation=case.dilation, dimension_numbers=layout
+        x,
+        kernel,
+        case.strides,
+        pads_of(case),
+        rhs_dilation=case.dilation,
+        dimension_numbers=layout,
+        feature_group_count=groups,
     )
 
 
@@ -139,7 +146,7 @@ def test_numbers_serve_every_dimension(lowering: str) -> None:
 def test_whatever_lowering_a_backend_chooses(channels: int, backend: str, monkeypatch: pytest.MonkeyPatch) -> None:
     x, kernel = whole_numbers(3, 1, 6, channels), whole_numbers(4, 3, channels, 2)
     monkeypatch.setattr(jax, "default_backend", lambda: backend)
-    assert choose_lowering(channels, 1) in (LOWERINGS if backend == "cpu" else ("xla",))
+    assert choose_lowering(kernel.shape, 1) in (LOWERINGS if backend == "cpu" else ("xla",))
     expected = correlate_by_loops(Case(x, kernel, (1,), "valid", (1,)))
     np.testing.assert_allclose(correlate(x, kernel), expected, atol=1e-4)
 
@@ -192,7 +199,39 @@ def test_groups_are_correlations_side_by_side(case: Case, groups: int, lowering:
 def test_depthwise_has_a_group_for_each_channel() -> None:
     x, kernel = whole_numbers(1, 2, 7, 12), whole_numbers(2, 3, 1, 12)
     expected = [[np.correlate(x[n, :, c], kernel[:, 0, c]) for c in range(12)] for n in range(2)]
-    np.testing.assert_allclose(correlate(x, kernel, groups=12), np.swapaxes(expected, 1, 2), atol=1e-4)
+    for lowering in (None, "shifts", "xla"):
+        found = correlate(x, kernel, groups=12, lowering=lowering)
+        np.testing.assert_allclose(found, np.swapaxes(expected, 1, 2), atol=1e-4)
+
+
+@given(cases(), st.integers(1, 3))
+def test_shifts_are_the_depthwise_convolution_of_xla_with_its_gradients(case: Case, each: int) -> None:
+    """`each` features of each channel, in the order of the channels."""
+    channels = case.x.shape[-1]
+    kernel = whole_numbers(7, *case.kernel.shape[:-2], 1, channels * each)
+    options = {"strides": case.strides, "padding": case.padding, "dilation": case.dilation, "groups": channels}
+    expected, expected_back = jax.vjp(
+        functools.partial(correlate_by_xla, case, groups=channels), case.x, jnp.asarray(kernel)
+    )
+    found, back = jax.vjp(functools.partial(correlate, lowering="shifts", **options), case.x, jnp.asarray(kernel))
+    np.testing.assert_allclose(found, expected, atol=1e-4)
+    weights = whole_numbers(5, *expected.shape)
+    for gradient, reference in zip(back(weights), expected_back(weights), strict=True):
+        np.testing.assert_allclose(gradient, reference, atol=1e-4)
+
+
+def test_shifts_sum_half_precision_exactly() -> None:
+    x, kernel = jnp.full((1, 600, 1), 1.0, jnp.bfloat16), jnp.ones((100, 1, 1), jnp.bfloat16).at[0].set(256)
+    found = correlate(x, kernel, lowering="shifts")  # in bfloat16 256 + 1 is 256
+    assert found.dtype == jnp.bfloat16
+    np.testing.assert_array_equal(found.astype(jnp.float32), np.float32(jnp.bfloat16(256 + 99)))
+
+
+def test_shifts_are_for_depthwise_kernels_and_chosen_for_those_of_few_elements() -> None:
+    with pytest.raises(ValueError, match="as many groups as channels, which are 4; given 2"):
+        correlate(jnp.ones((1, 5, 4)), jnp.ones((3, 2, 4)), groups=2, lowering="shifts")
+    chosen = [choose_lowering(kernel, 1, 8) for kernel in ((3, 3, 1, 8), (3, 3, 1, 16), (3, 3, 2, 16), (16, 16, 1, 8))]
+    assert chosen == ["shifts", "shifts", "rows", "patches"]
 
 
 @pytest.mark.parametrize("border", ["reflect", "circular"])

@@ -91,10 +91,10 @@ def test_full_and_causal_padding() -> None:
 
 def test_sites_of_a_padded_and_dilated_window() -> None:
     windows = place_windows((4,), (2,), strides=2, padding=1, dilation=2)
-    site, inside = windows.sites()
     assert windows.positions == (2,)
-    np.testing.assert_array_equal(inside, [[False, True], [True, True]])
-    np.testing.assert_array_equal(site[inside], [1, 1, 3])
+    np.testing.assert_array_equal(windows.sites(), [[-1, 1], [1, 3]])
+    np.testing.assert_array_equal(windows.sites("circular"), [[3, 1], [1, 3]])
+    np.testing.assert_array_equal(windows.sites("reflect"), [[1, 1], [1, 3]])
 
 
 def test_windows_in_numbers_for_each_dimension() -> None:

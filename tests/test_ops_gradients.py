@@ -15,10 +15,10 @@ from tests.test_ops_toeplitz import Case, cases, whole_numbers
 def test_both_formulas_are_the_definition_and_autodiff(case: Case) -> None:
     @jax.jit
     def found(x: jax.Array, kernel: jax.Array, gradient: jax.Array) -> list[tuple[jax.Array, jax.Array]]:
-        _, back = jax.vjp(lambda x, kernel: correlate(x, kernel, **case.settings), x, kernel)
+        _, back = jax.vjp(lambda x, kernel: correlate(x, kernel, **case.settings, fill=case.fill), x, kernel)
         explicit = (
             input_gradient(kernel, gradient, x.shape[1:-1], **case.settings),
-            kernel_gradient(x, gradient, kernel.shape[:-2], **case.settings),
+            kernel_gradient(x, gradient, kernel.shape[:-2], **case.settings, fill=case.fill),
         )
         return [explicit, back(gradient)]
 

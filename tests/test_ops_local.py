@@ -10,7 +10,7 @@ import scipy.signal
 from hypothesis import given
 
 from cnnjax.ops.local import correlate_unshared, embed_in_dense, unshare
-from tests.test_ops_toeplitz import Case, by_loops, cases, whole_numbers
+from tests.test_ops_toeplitz import Case, by_loops, cases, constant_of, whole_numbers
 
 
 def unshared_by_loops(case: Case, kernels: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -18,11 +18,15 @@ def unshared_by_loops(case: Case, kernels: np.ndarray) -> tuple[np.ndarray, np.n
     output, of_x, of_kernels = np.zeros_like(case.output), np.zeros_like(case.x), np.zeros_like(kernels)
     for i in np.ndindex(case.output.shape[1:-1]):
         position = (slice(None), *i)
-        alone = by_loops(case.x, kernels[i], **case.settings, only=i)
+        alone = by_loops(case.x, kernels[i], **case.settings, fill=case.fill, only=i)
         output[position] = alone.output[position]
         of_x += alone.x_gradient
         of_kernels[i] = alone.kernel_gradient
     return output, of_x, of_kernels
+
+
+def unshared(x: jax.Array, kernels: jax.Array, case: Case) -> jax.Array:
+    return correlate_unshared(x, kernels, **case.settings, fill=case.fill)
 
 
 @given(cases())
@@ -31,7 +35,7 @@ def test_each_position_has_a_kernel_of_its_own(case: Case) -> None:
 
     @jax.jit
     def found(x: jax.Array, kernels: jax.Array) -> tuple[jax.Array, tuple[jax.Array, ...]]:
-        value, back = jax.vjp(lambda x, kernels: correlate_unshared(x, kernels, **case.settings), x, kernels)
+        value, back = jax.vjp(lambda x, kernels: unshared(x, kernels, case), x, kernels)
         return value, back(case.weights)
 
     output, of_x, of_kernels = unshared_by_loops(case, kernels)
@@ -44,11 +48,11 @@ def test_each_position_has_a_kernel_of_its_own(case: Case) -> None:
 @given(cases())
 def test_repeated_or_embedded_kernel_is_the_correlation(case: Case) -> None:
     def local(kernel: jax.Array) -> jax.Array:
-        return correlate_unshared(case.x, unshare(kernel, case.output.shape[1:-1]), **case.settings)
+        return unshared(case.x, unshare(kernel, case.output.shape[1:-1]), case)
 
     def dense(kernel: jax.Array) -> jax.Array:
         matrix = embed_in_dense(kernel, case.x.shape[1:-1], **case.settings)
-        return (case.x.reshape(len(case.x), -1) @ matrix).reshape(case.output.shape)
+        return (case.x.reshape(len(case.x), -1) @ matrix).reshape(case.output.shape) + constant_of(case, kernel)
 
     @jax.jit
     def found(kernel: jax.Array) -> list[tuple[jax.Array, jax.Array]]:
@@ -77,6 +81,9 @@ def test_embedding_is_the_correlation_of_signal_processing() -> None:
         ((1, 5, 1), (5, 3, 1, 4), {}, r"there are \(3,\) positions, and kernels for \(5,\)"),
         ((1, 5, 1), (3, 3, 1, 4), {"padding": "same"}, r"there are \(5,\) positions"),
         ((1, 2, 1), (1, 3, 1, 4), {}, "does not fit"),
+        ((1, 5, 2), (3, 3, 2, 4), {"groups": 2}, "2 groups: needs kernels"),
+        ((1, 5, 2), (3, 3, 1, 3), {"groups": 2}, "2 groups must divide 3 features"),
+        ((1, 5, 1), (5, 3, 1, 4), {"padding": "same", "border": "circular", "fill": 1}, "has no constant"),
     ],
 )
 def test_wrong_shapes_are_refused(

@@ -12,8 +12,8 @@ from etils import epath
 
 from cnnjax.config import Config, DataConfig
 from cnnjax.data.dataset import Dataset
-from cnnjax.study.command import OK
 from cnnjax.study.packs import Pack
+from cnnjax.study.request import OK
 from cnnjax.study.workdir import Study, Unit, claim
 from cnnjax.train.assembly import make_member
 from launch import main
@@ -130,7 +130,7 @@ def test_describe_prints_the_table(tmp_path: Path, capsys: pytest.CaptureFixture
 def test_describe_takes_images_of_any_shape(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("cnnjax.study.command.load_dataset", lambda config: pytest.fail("no data set is needed"))
+    monkeypatch.setattr("cnnjax.study.description.load_dataset", lambda config: pytest.fail("no data set is needed"))
     network = [f"--config.model.{field}" for field in ("name=resnet18", "width=64", "kernel_size=none", "norm=batch")]
     given = ["--mode=describe", "--arms=learned", "--shape=224,224,3", "--config.model.dropout=none"]
     assert ask(tmp_path / "study", *given, *network) == OK

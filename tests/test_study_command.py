@@ -6,7 +6,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from cnnjax.study.command import OK, WRONG_REQUEST
+from cnnjax.study.request import OK, WRONG_REQUEST
 from launch import main
 from tests.launching import EXPERIMENT, ROOT
 

@@ -17,9 +17,9 @@ from cnnjax.analysis.occasion import Measured, Occasion
 from cnnjax.config import MeasureConfig, RequestError
 from cnnjax.data.dataset import Dataset, DataSummary
 from cnnjax.study import measuring
-from cnnjax.study.command import OK, WRONG_REQUEST
 from cnnjax.study.findings import read_arrays, read_findings
 from cnnjax.study.measuring import check_measures, measure_study, unmeasured
+from cnnjax.study.request import OK, WRONG_REQUEST
 from cnnjax.study.workdir import Study, read_study, write_study
 from launch import main
 

@@ -13,8 +13,9 @@ from cnnjax.config import Config, DataConfig, RequestError, TrainConfig
 from cnnjax.data.dataset import Dataset
 from cnnjax.study import runner
 from cnnjax.study.experiment import Experiment
+from cnnjax.study.files import DiskFull
 from cnnjax.study.packs import Pack
-from cnnjax.study.runner import DiskFull, run_study, unfinished
+from cnnjax.study.runner import run_study, unfinished
 from cnnjax.study.workdir import Study, Unit, read_status
 from cnnjax.train.interruption import Interruption, Stopped
 

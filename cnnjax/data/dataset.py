@@ -2,13 +2,15 @@
 
 import dataclasses
 import functools
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from cnnjax.config import DataConfig, RequestError
-from cnnjax.data.preparation import prepared_builder
-from cnnjax.data.records import Records, num_classes, open_records
 from cnnjax.data.selection import select, sources_of
+
+if TYPE_CHECKING:
+    from cnnjax.data.records import Records
 
 
 @dataclasses.dataclass(frozen=True)
@@ -86,6 +88,10 @@ def load_dataset(config: DataConfig) -> Dataset:
         raise RequestError(
             "config.data.streamed: squares of config.data.image_size are made while a set is streamed; use auto"
         )
+    # TFDS takes a quarter of a second to load, and whoever describes a network for images of a given shape has no data.
+    from cnnjax.data.preparation import prepared_builder
+    from cnnjax.data.records import num_classes, open_records
+
     builder = prepared_builder(config)
     sources = sources_of(config, builder.info.splits)
     own = {source: _read(open_records(builder, source)) for source in dict.fromkeys(sources.values())}
@@ -120,7 +126,7 @@ def _summary(config: DataConfig, num_classes: int, *splits: Split) -> DataSummar
     )
 
 
-def _read(records: Records) -> Split:
+def _read(records: "Records") -> Split:
     images, labels = [], []
     for record in records:
         images.append(records.array(record))

@@ -9,8 +9,8 @@ import jax
 from flax import linen as nn
 
 from cnnjax.config import RequestError
-from cnnjax.layers.coding import PatchWhitening
 from cnnjax.models.network import Network
+from cnnjax.models.tracing import trace_network
 
 _WEIGHTS = ("kernel", "centroids")
 
@@ -65,24 +65,13 @@ def find_places(model: Network, params: Mapping[str, jax.Array], shape: tuple[in
       params: each parameter by path; abstract shapes will do.
       shape: of one input, [*spatial, C].
     """
-    places: dict[str, Place] = {}
-
-    def look(call: Any, arguments: Any, keywords: dict[str, Any], context: nn.module.InterceptorContext) -> Any:
-        layer = "/".join(context.module.path)
-        for name in _WEIGHTS:
-            path = f"{layer}/{name}"
-            if path in params and path not in places and context.method_name == "__call__":
-                given = tuple(arguments[0].shape[1:]) if arguments and hasattr(arguments[0], "shape") else ()
-                contrast = context.module.epsilon if isinstance(context.module, PatchWhitening) else None
-                places[path] = _place(path, tuple(params[path].shape), given, contrast)
-        return call(*arguments, **keywords)
-
-    def run(x: jax.Array) -> jax.Array:
-        with nn.intercept_methods(look):
-            return model.init_with_output(jax.random.key(0), x)[0]
-
-    jax.eval_shape(run, jax.ShapeDtypeStruct((1, *shape), "float32"))
-    return list(places.values())
+    layers = trace_network(model, tuple(shape)).layers
+    names = ((layer, f"{layer}/{name}") for layer in layers for name in _WEIGHTS)
+    return [
+        _place(path, tuple(params[path].shape), layers[layer].shape, layers[layer].contrast)
+        for layer, path in names
+        if path in params
+    ]
 
 
 def _place(path: str, kernel: tuple[int, ...], given: tuple[int, ...], contrast: float | None) -> Place:

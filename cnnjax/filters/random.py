@@ -8,7 +8,6 @@ import math
 import jax
 import jax.numpy as jnp
 import numpy as np
-from scipy import ndimage
 
 
 def fan_in(shape: tuple[int, ...]) -> int:
@@ -53,6 +52,9 @@ def smoothed(key: jax.Array, shape: tuple[int, ...]) -> jax.Array:
     A window of any size thus has about the same mix: its k-th cosine (DCT-II) along an axis has an amplitude of
     exp(-(pi k / 4)^2 / 2) of the constant's: 0.73, 0.29 and 0.06 for k = 1, 2 and 3. One element is not smoothed.
     """
+    # A tenth of a second to load, for this source alone.
+    from scipy import ndimage
+
     weights = jax.random.normal(key, shape)
     for axis, size in enumerate(shape[:-2]):
         matrix = ndimage.gaussian_filter1d(np.eye(size, dtype=np.float32), size / 4, axis=0, mode="reflect")

@@ -5,6 +5,7 @@ layer sees of the training split (`FITS` and `CENTROID_FITS`, see `cnnjax.filter
 variables of a finished run or a file.
 """
 
+import dataclasses
 import functools
 import math
 from collections.abc import Callable, Mapping
@@ -82,6 +83,22 @@ def draw_values(params: Flat, rules: Mapping[str, FilterRule], places: Mapping[s
             # A bank that is still to be fitted is drawn too, so that the network can run until it is.
             values[path] = draw(DRAWN.get(rule.source, random.gaussian), fold_in_name(key, path), bank)
     return values
+
+
+def check_draws(rules: Mapping[str, FilterRule], places: Mapping[str, Place]) -> None:
+    """Raises `RequestError` as `draw_values` would.
+
+    Whether a source fills a kernel depends on its window: each is tried once, with one channel and one feature.
+    """
+    tried: set[tuple[str, tuple[int, ...]]] = set()
+    for path, place in places.items():
+        rule = rules[path]
+        if rule.combinations:
+            _check_combines(path, place, rule)
+        if rule.source in DRAWN and (rule.source, place.window) not in tried:
+            small = dataclasses.replace(place, positions=(), channels=1, features=1)
+            jax.eval_shape(functools.partial(draw, DRAWN[rule.source], place=small), jax.random.key(0))
+            tried.add((rule.source, place.window))
 
 
 def draw(source: Draw, key: jax.Array, place: Place) -> jax.Array:

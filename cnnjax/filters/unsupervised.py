@@ -9,7 +9,6 @@ import numpy as np
 from jax import lax
 
 from cnnjax.config import FitConfig
-from cnnjax.filters.autoencoder import sparse_autoencoder
 from cnnjax.filters.kmeans import kmeans, require_distinct
 from cnnjax.filters.patches import contrast_normalise, remove_means
 from cnnjax.filters.principal_components import principal_components
@@ -84,6 +83,9 @@ def _fit_autoencoder(
     """
     centred = remove_means(patches)
     whitening = zca_whitening(centred, settings.whitening)
+    # Optax, which it needs, takes a tenth of a second to load.
+    from cnnjax.filters.autoencoder import sparse_autoencoder
+
     encoder = sparse_autoencoder(key, whiten(centred, whitening), filters, settings.iterations, between)
     offset = _product(_product(whitening.mean, whitening.matrix), encoder.weights)
     return FilterBank(_fold(encoder.weights, whitening), encoder.bias - offset)

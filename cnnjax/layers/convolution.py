@@ -4,6 +4,7 @@ import math
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 from flax import linen as nn
 from jax.nn.initializers import Initializer
 
@@ -67,12 +68,15 @@ class DepthwiseSeparableConv(nn.Module):
     """A kernel for each channel alone, then a 1x1 convolution that mixes them (Sifre 2014, Howard 2017).
 
     Parameters: `depthwise/kernel` [*window, 1, C], `pointwise/kernel` [1, ..., C, features] and `pointwise/bias`.
+    Attributes as in `Conv`; all but the features and the bias are those of the kernels for each channel.
     """
 
     features: int
     kernel_size: int | tuple[int, ...]
     strides: int = 1
     padding: Padding = "same"
+    dilation: int = 1
+    border: Border = "zeros"
     use_bias: bool = True
     kernel_init: Initializer = INITIALISERS["lecun"]
     bias_init: BiasInitialiser = zero_bias
@@ -86,7 +90,9 @@ class DepthwiseSeparableConv(nn.Module):
             self.kernel_size,
             self.strides,
             self.padding,
+            self.dilation,
             groups=channels,
+            border=self.border,
             use_bias=False,
             kernel_init=self.kernel_init,
             name="depthwise",
@@ -99,28 +105,51 @@ class DepthwiseSeparableConv(nn.Module):
 class ConvTranspose(nn.Module):
     """Up-sampling by a learned kernel: the transpose of a convolution.
 
-    Parameters: `kernel` [*window, channels in, features] and `bias` [features]. Attributes as in `Conv`, with
-    `output_padding` as in `cnnjax.ops.convolution.correlate_transposed`.
+    Parameters: `kernel` [*window, channels in / groups, features] and `bias` [features].
+
+    Attributes:
+      features: feature maps out.
+      kernel_size: the window's size, one number for all dimensions or one each.
+      strides, padding, dilation, output_padding, groups: as in `cnnjax.ops.convolution.correlate_transposed`; the
+        groups are of channels in and features alike.
+      use_bias, kernel_init, bias_init: as in `Conv`.
     """
 
     features: int
     kernel_size: int | tuple[int, ...]
     strides: int = 1
     padding: Padding = "same"
+    dilation: int = 1
     output_padding: int = 0
+    groups: int = 1
     use_bias: bool = True
     kernel_init: Initializer = INITIALISERS["lecun"]
+    bias_init: BiasInitialiser = zero_bias
 
     @nn.compact
     def __call__(self, x: jax.Array, *, train: bool = False) -> jax.Array:
-        """[N, *positions, C] to [N, *spatial, features]."""
+        """[N, *positions, C] to [N, *spatial, features].
+
+        Raises:
+          ValueError: if the groups do not divide channels and features; and as `correlate_transposed` does.
+        """
         del train
+        if self.groups < 1 or x.shape[-1] % self.groups or self.features % self.groups:
+            raise ValueError(f"{self.groups} groups must divide {x.shape[-1]} channels and {self.features} features")
         window = per_dimension(self.kernel_size, x.ndim - 2, "kernel_size")
         # The initialiser reads its fan-in from the last axis but one.
-        kernel = self.param("kernel", self.kernel_init, (*window, x.shape[-1], self.features)).swapaxes(-1, -2)
+        seen = x.shape[-1] // self.groups
+        kernel = self.param("kernel", self.kernel_init, (*window, seen, self.features))
+        of_groups = jnp.split(kernel, self.groups, axis=-1)
         x = correlate_transposed(
-            x, kernel, strides=self.strides, padding=self.padding, output_padding=self.output_padding
+            x,
+            jnp.concatenate([part.swapaxes(-1, -2) for part in of_groups], axis=-1),
+            strides=self.strides,
+            padding=self.padding,
+            dilation=self.dilation,
+            output_padding=self.output_padding,
+            groups=self.groups,
         )
         if self.use_bias:
-            x = x + self.param("bias", nn.initializers.zeros_init(), (self.features,))
+            x = x + self.param("bias", self.bias_init, (self.features,), math.prod(window) * seen)
         return x

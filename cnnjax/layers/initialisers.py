@@ -3,12 +3,14 @@
 
 import functools
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 from flax import linen as nn
+from jax.extend.core import Primitive
+from jax.interpreters import batching, mlir
 from jax.nn.initializers import Initializer
 
 from cnnjax.config import choose
@@ -21,10 +23,34 @@ _FORMULAS: dict[str, Initializer] = {
     "torch": nn.initializers.variance_scaling(1 / 3, "fan_in", "uniform"),
 }
 
-# Flax traces a parameter's initialiser whenever its layer runs, only to check the shape: jit traces each shape once.
-INITIALISERS: dict[str, Initializer] = {
-    name: jax.jit(formula, static_argnums=(1, 2)) for name, formula in _FORMULAS.items()
-}
+
+def _compute(key: jax.Array, *, name: str, shape: tuple[int, ...], dtype: Any) -> jax.Array:
+    return _FORMULAS[name](key, shape, dtype)
+
+
+def _batch(keys: tuple[jax.Array], axes: tuple[int], **parameters: Any) -> tuple[jax.Array, int]:
+    return jax.vmap(lambda key: _compute(key, **parameters), axes)(*keys), 0
+
+
+def _shape(key: Any, *, name: str, shape: tuple[int, ...], dtype: Any) -> jax.core.ShapedArray:
+    del key, name
+    return jax.core.ShapedArray(shape, dtype)
+
+
+# A primitive, because a network is mostly traced for its shapes: Flax does so whenever a layer runs, to check them. The
+# formulas take longer to trace than all the rest of a network.
+draw_p = Primitive("draw")
+draw_p.def_impl(jax.jit(_compute, static_argnames=("name", "shape", "dtype")))
+draw_p.def_abstract_eval(_shape)
+mlir.register_lowering(draw_p, mlir.lower_fun(_compute, multiple_results=False))
+batching.primitive_batchers[draw_p] = _batch
+
+
+def _draw(name: str, key: jax.Array, shape: Sequence[int], dtype: Any = jnp.float32) -> jax.Array:
+    return draw_p.bind(key, name=name, shape=tuple(shape), dtype=jnp.dtype(dtype))
+
+
+INITIALISERS: dict[str, Initializer] = {name: functools.partial(_draw, name) for name in _FORMULAS}
 """Of kernels. With fan_in = window * channels in, and fan_out = window * features:
 
 - `glorot`: uniform of variance 2 / (fan_in + fan_out) (Glorot and Bengio 2010).

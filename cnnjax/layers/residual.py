@@ -123,7 +123,8 @@ def residual_block(
       strides: of the first 3x3 convolution. In a bottleneck that is v1.5, as trained by everyone since; the paper's
         figure has the stride on the first 1x1.
       form: `v1.5`: convolution, norm, detector, and the last detector behind the sum; or `preactivation`: norm,
-        detector, convolution, and nothing behind the sum.
+        detector, convolution, and nothing behind the sum. With `parts.downsample` of `blur`, the strides are those of
+        a blur behind the next detector, and of one in front of the shortcut, as in Zhang 2019.
       shortcut: a key of `SHORTCUTS`.
       activated: whether the input has been through norm and detector already; a block with pre-activation then has none
         of its own in front.
@@ -136,7 +137,11 @@ def residual_block(
     if parts.padding == "valid" and shortcut != "none":
         raise RequestError("padding 'valid' shrinks a residual block's branch; it takes same, reflect or circular")
     features_out = features * EXPANSION[kind]
-    skip = choose(SHORTCUTS, shortcut, "shortcut")(parts, features_out, strides, form)
+    make_shortcut = choose(SHORTCUTS, shortcut, "shortcut")
+    blurred = parts.downsample == "blur" and strides > 1
+    skip = make_shortcut(parts, features_out, 1 if blurred else strides, form)
+    if blurred and skip is not None:
+        skip = _behind_blur(parts, strides, skip)
     if kind == "basic":
         layers = [(features, 3, strides), (features, 3, 1)]
     else:
@@ -145,10 +150,16 @@ def residual_block(
         blocks = [parts.block(f, window, strides=s, padding=window // 2) for f, window, s in layers]
         blocks[-1] = blocks[-1].clone(act=identity)
         return ResidualBlock(_branch(blocks), skip, parts.detector)
-    convs = [parts.conv(f, window, strides=s, padding=window // 2) for f, window, s in layers]
+    convs = [parts.conv(f, window, strides=1 if blurred else s, padding=window // 2) for f, window, s in layers]
+    if blurred:
+        convs[-1] = _behind_blur(parts, strides, convs[-1])
     activation = None if activated else PreActivation(parts.detector, parts.normalisation())
     rest = [PreActivatedConv(conv, parts.detector, parts.normalisation()) for conv in convs[1:]]
     return PreActivatedResidualBlock(activation, _branch([convs[0], *rest]), skip)
+
+
+def _behind_blur(parts: Parts, strides: int, layer: nn.Module) -> Sequential:
+    return Sequential((Named("blur", parts.blur(strides)), Named("layer", layer)))
 
 
 def _branch(layers: Sequence[nn.Module]) -> Sequential:

@@ -11,6 +11,7 @@ def all_cnn_c(
     num_classes: int,
     *,
     width: int = 96,
+    downsample: str = "stride",
     norm: str = "none",
     act: str = "relu",
     padding: str = "same",
@@ -28,14 +29,22 @@ def all_cnn_c(
     Args:
       num_classes: logits of the head.
       width: maps of the first stage; the others have twice as many.
-      norm, act, padding, init, connectivity: as in `cnnjax.layers.parts.Parts`.
+      downsample, norm, act, padding, init, connectivity: as in `cnnjax.layers.parts.Parts`.
       dropout: the rate behind each strided convolution; of the input two fifths of it, which makes the paper's 0.2.
       axis_name: the axis of `jax.pmap` that batch statistics are shared over; None for one device.
 
     Raises:
       RequestError: for a name that is not there.
     """
-    parts = Parts(act=act, norm=norm, padding=padding, init=init, connectivity=connectivity, axis_name=axis_name)
+    parts = Parts(
+        act=act,
+        norm=norm,
+        padding=padding,
+        init=init,
+        connectivity=connectivity,
+        axis_name=axis_name,
+        downsample=downsample,
+    )
     wide = 2 * width
     stage1 = (
         Named("dropout", Dropout(0.4 * dropout, axis_name)),

@@ -41,6 +41,7 @@ def densenet(
     width: int | None = None,
     stem: str | None = None,
     pool: str | None = None,
+    downsample: str = "stride",
     norm: str = "batch",
     act: str = "relu",
     padding: str = "same",
@@ -58,12 +59,13 @@ def densenet(
       stem: `imagenet`, a convolution of 7x7 at stride 2 with norm and detector, and pooling by windows of 3 at stride
         2; or `small`, a convolution of 3x3 alone; the layout's where None.
       pool: in the stem and the transitions; where None, as published: max and average.
+      downsample: `stride`; or `blur`, which takes the place of these pools (see `cnnjax.layers.parts.Parts`).
       dropout: the rate before the head's dense layer.
 
     Raises:
       RequestError: for a value that a field does not take, or `valid` borders.
     """
-    parts = Parts(act, norm, pool or "average", padding, init, connectivity, axis_name)
+    parts = Parts(act, norm, pool or "average", padding, init, connectivity, axis_name, downsample)
     stem_parts = dataclasses.replace(parts, pool=pool or "max")
     growth = layout.growth if width is None else width
     features = max(layout.stem_features * growth // layout.growth, 1)

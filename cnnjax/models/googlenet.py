@@ -11,6 +11,7 @@ from cnnjax.layers.auxiliary import AuxiliaryHead
 from cnnjax.layers.dropout import Dropout
 from cnnjax.layers.heads import pooled_head
 from cnnjax.layers.inception import Block, CeilPool, InceptionWidths, inception
+from cnnjax.layers.input_range import RangeFromStandard
 from cnnjax.layers.normalisation import NORMS, BatchNorm
 from cnnjax.layers.parts import Parts
 from cnnjax.layers.pooling import POOLS
@@ -80,6 +81,7 @@ def googlenet(
     init: str = "he",
     connectivity: str = "conv",
     auxiliary: bool = False,
+    transform_input: bool = False,
     dropout: float | None = None,
     axis_name: str | None = None,
 ) -> Network:
@@ -95,6 +97,8 @@ def googlenet(
       norm: where None, as the form has it: `batch` or `none`.
       auxiliary: whether there are the two auxiliary heads, behind 4a and 4d, which the training loss takes in
         (`cnnjax.train.loss.training_loss`). They double the parameters, and evaluation never runs them.
+      transform_input: whether images standardised by ImageNet's means and deviations are brought to [-1, 1] first:
+        what torchvision does where it loads its published weights, which were trained so.
       dropout: the rate before the head's dense layer; where None, as the form has it: 0.2, or the paper's 0.4.
 
     Raises:
@@ -106,7 +110,10 @@ def googlenet(
         raise RequestError("padding 'valid' shrinks an inception module's branches; it takes same, reflect or circular")
     responses = kind.responses and norm is None
     block = _block_with_epsilon(parts)
-    stages = [Stage("stem", choose(_STEMS, stem, "stem")(parts, block, width, responses))]
+    first = choose(_STEMS, stem, "stem")(parts, block, width, responses)
+    if transform_input:
+        first = Sequential((Named("transform", RangeFromStandard()), *first.layers))
+    stages = [Stage("stem", first)]
     pools = {"stage3": CeilPool(parts, 3, 2), "stage4": CeilPool(parts, kind.last_pool, 2)}
     for stage, modules in _STAGES.items():
         layers = []
@@ -133,13 +140,13 @@ def _block_with_epsilon(parts: Parts) -> Block:
     return block
 
 
-def _imagenet_stem(parts: Parts, block: Block, width: int, responses: bool) -> nn.Module:
+def _imagenet_stem(parts: Parts, block: Block, width: int, responses: bool) -> Sequential:
     """Convolutions of 7x7, 1x1 and 3x3 with pooling behind the first and the last: an eighth of the grid."""
     first = block(width, 7, strides=2, padding=3, pool=CeilPool(parts, 3, 2))
     return _stem(block, first, width, responses, CeilPool(parts, 3, 2))
 
 
-def _small_stem(parts: Parts, block: Block, width: int, responses: bool) -> nn.Module:
+def _small_stem(parts: Parts, block: Block, width: int, responses: bool) -> Sequential:
     """The same with a 3x3 at first, on the grid as it is."""
     del parts
     return _stem(block, block(width, 3, padding=1), width, responses, None)

@@ -24,7 +24,15 @@ from cnnjax.models.network import Network, Stage
 
 
 def lenet1(
-    num_classes: int, *, width: int = 12, act: str | None = None, padding: str = "same", init: str = "lecun"
+    num_classes: int,
+    *,
+    width: int = 12,
+    norm: str = "none",
+    act: str | None = None,
+    padding: str = "same",
+    init: str = "lecun",
+    connectivity: str = "conv",
+    axis_name: str | None = None,
 ) -> Network:
     """The first convolutional network trained by back-propagation on digits, of 16 x 16.
 
@@ -39,20 +47,23 @@ def lenet1(
       num_classes: logits of the head.
       width: maps of H1; those of H2, what they see, and H3 are in proportion.
       act: the detector; when None the paper's, 1.7159 tanh(2 x / 3).
-      padding, init: as in `cnnjax.layers.parts.Parts`; the biases of the units start at 0.
+      norm, padding, init, connectivity: as in `cnnjax.layers.parts.Parts`; the biases of the units start at 0. Where
+        the connectivity is not the paper's `conv`, each map of H2 sees all of H1.
+      axis_name: the axis of `jax.pmap` that batch statistics are shared over; None for one device.
 
     Raises:
       RequestError: for a name that is not there.
     """
-    parts, detector = Parts(act=act or "tanh", padding=padding, init=init), _detector(act)
-    sparse = _sparse_conv(
-        parts, cyclic_table(width, width, max(2 * width // 3, 1)), strides=2, padding=2, use_bias=False
-    )
-    h1 = parts.conv(width, 5, strides=2, padding=2, use_bias=False)
+    parts = Parts(act or "tanh", norm, "none", padding, init, connectivity, axis_name)
+    detector = _detector(act)
+    fields: dict[str, Any] = {"strides": 2, "padding": 2, "use_bias": False}
+    h1 = parts.conv(width, 5, **fields)
+    table = cyclic_table(width, width, max(2 * width // 3, 1))
+    h2 = _sparse_conv(parts, table, **fields) if connectivity == "conv" else parts.conv(width, 5, **fields)
     return Network(
         (
-            Stage("stage1", ConvBlock(UnitBias(h1), detector)),
-            Stage("stage2", ConvBlock(UnitBias(sparse), detector)),
+            Stage("stage1", ConvBlock(UnitBias(h1), detector, parts.normalisation())),
+            Stage("stage2", ConvBlock(UnitBias(h2), detector, parts.normalisation())),
             Stage("stage3", parts.dense(5 * width // 2).clone(act=detector)),
             Stage("head", parts.linear_head(num_classes)),
         )

@@ -1,12 +1,10 @@
 """A network is a named sequence of stages, and can be run from any stage to any stage."""
 
 import dataclasses
-import functools
 from collections.abc import Mapping
 from typing import Any, cast
 
 import jax
-import jax.numpy as jnp
 from flax import linen as nn
 
 
@@ -53,16 +51,6 @@ class Network(nn.Module):
     def stage_names(self) -> tuple[str, ...]:
         """The stages' names in order."""
         return tuple(stage.name for stage in self.stages)
-
-
-@functools.lru_cache(maxsize=256)
-def abstract_variables(model: Network, input_shape: tuple[int, ...]) -> Mapping[str, Any]:
-    """The shapes and dtypes of a network's variables for examples [*spatial, C], nested; nothing is computed.
-
-    Tracing a deep network takes seconds: it is done once for each, and what is returned must not be changed.
-    """
-    example = jax.ShapeDtypeStruct((1, *input_shape), jnp.float32)
-    return cast(Mapping[str, Any], jax.eval_shape(model.init, jax.random.key(0), example))
 
 
 def run_stages(

@@ -32,6 +32,7 @@ def resnet(
     form: str = "v1.5",
     shortcut: str = "projected",
     pool: str | None = None,
+    downsample: str = "stride",
     norm: str = "batch",
     act: str = "relu",
     padding: str = "same",
@@ -54,12 +55,13 @@ def resnet(
       form: `v1.5`, which is torchvision's, or `preactivation`.
       shortcut: `projected`, `padded` or `none`.
       pool: of the stem `imagenet`; max where None.
+      downsample: `stride` or `blur`; see `residual_block`, and of the stem's pooling `cnnjax.layers.parts.Parts`.
       dropout: the rate before the head's dense layer.
 
     Raises:
       RequestError: for a value that a field does not take, `valid` borders, or `pool` with the stem `small`.
     """
-    parts = Parts(act, norm, pool or "max", padding, init, connectivity, axis_name)
+    parts = Parts(act, norm, pool or "max", padding, init, connectivity, axis_name, downsample)
     if stem == "small" and pool is not None:
         raise RequestError(
             f"stem 'small' has no pooling that could be {pool!r}; leave pool out, or take stem 'imagenet'"

@@ -15,6 +15,7 @@ def resnet_cifar(
     width: int = 16,
     form: str = "v1.5",
     shortcut: str = "padded",
+    downsample: str = "stride",
     norm: str = "batch",
     act: str = "relu",
     padding: str = "same",
@@ -29,7 +30,7 @@ def resnet_cifar(
     `cnnjax.models.resnet.resnet`. The paper's shortcuts are padded, so that plain and residual networks have the same
     parameters.
     """
-    parts = Parts(act, norm, "max", padding, init, connectivity, axis_name)
+    parts = Parts(act, norm, "max", padding, init, connectivity, axis_name, downsample)
     stem = small_stem(parts, width)
     return residual_network(layout, num_classes, parts, stem, width, form=form, shortcut=shortcut, dropout=dropout)
 

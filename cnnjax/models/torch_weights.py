@@ -13,8 +13,8 @@ from flax import traverse_util
 from safetensors.numpy import load_file
 
 from cnnjax.config import RequestError, choose
-from cnnjax.models.network import abstract_variables
 from cnnjax.models.registry import build
+from cnnjax.models.tracing import abstract_variables
 from cnnjax.models.vgg import CONVOLUTIONS
 
 Rename = tuple[str, Callable[..., str]]
@@ -54,8 +54,8 @@ def load_torch(path: str | Path, name: str, **fields: Any) -> dict[str, Any]:
 
     Returns:
       `params` and `batch_stats` for `build(name, num_classes=..., **fields)`, with as many classes as the file's last
-      layer. The logits are torch's to 1e-4. Those of GoogLeNet's published weights are for pixels scaled to [-1, 1],
-      which is what torchvision's `transform_input` makes of its standardisation.
+      layer. The logits are torch's to 1e-4; those of GoogLeNet's published weights, for standardised images as torch
+      has them, with the field `transform_input=True`.
 
     Raises:
       RequestError: for a network without a counterpart, or a file that is no safetensors file or does not fit: the

@@ -3,6 +3,7 @@
 What machine learning calls convolution is cross-correlation (the kernel is not flipped); both are named rightly here.
 """
 
+import math
 from collections.abc import Sequence
 
 import jax
@@ -15,8 +16,8 @@ from cnnjax.ops.geometry import Padding, per_dimension, place_windows, resolve_p
 # On a CPU, patches of inputs with more channels than this cost more memory traffic than rows.
 _MOST_PATCH_CHANNELS = 4
 
-# On a CPU, one product for each of more groups than this is slower than XLA's grouped convolution.
-_MOST_SPLIT_GROUPS = 8
+# A program has each element of the window one by one in the form `shifts`: of larger ones it would grow too long.
+_MOST_SHIFTS = 128
 
 
 def correlate(
@@ -45,14 +46,14 @@ def correlate(
       border: where the padding comes from; see `cnnjax.ops.borders.extend`.
       fill: a constant in the place of the zeros of that border.
       exact: whether the windows must fit without a rest.
-      lowering: how to compute it; chosen for the backend and the shapes when None.
+      lowering: how to compute it; chosen for the backend and the shapes when None. `shifts` is for depthwise kernels.
 
     Returns:
       [N, *positions, F], in the dtype of the operands.
 
     Raises:
       ValueError: if the ranks, channels or groups disagree, the window does not fit once, or not exactly where that is
-        asked for.
+        asked for; and as `extend` does.
     """
     dimensions = x.ndim - 2
     if dimensions < 1 or kernel.ndim != dimensions + 2:
@@ -65,11 +66,17 @@ def correlate(
         x.shape[1:-1], kernel.shape[:-2], strides=strides, padding=padding, dilation=dilation, exact=exact
     )
     strides, pads, dilation = windows.strides, windows.padding, windows.dilation
-    if border != "zeros":
-        x, pads = extend(x, pads, border), ((0, 0),) * dimensions
-    elif fill:
-        x, pads = jnp.pad(x, ((0, 0), *pads, (0, 0)), constant_values=fill), ((0, 0),) * dimensions
-    lowering = lowering or choose_lowering(kernel.shape[-2], strides[0], groups)
+    if fill or border != "zeros":
+        x, pads = extend(x, pads, border, fill), ((0, 0),) * dimensions
+    lowering = lowering or choose_lowering(kernel.shape, strides[0], groups)
+    if lowering == "shifts":
+        if groups != x.shape[-1]:
+            raise ValueError(f"shifts need as many groups as channels, which are {x.shape[-1]}; given {groups}")
+        each = kernel.shape[-1] // groups
+        turns = [
+            bind_correlate(x, kernel[..., i::each], strides, pads, dilation, groups, lowering) for i in range(each)
+        ]
+        return turns[0] if each == 1 else jnp.stack(turns, axis=-1).reshape(*turns[0].shape[:-1], -1)
     if groups == 1 or lowering == "xla":
         return bind_correlate(x, kernel, strides, pads, dilation, groups, lowering)
     parts = zip(jnp.split(x, groups, axis=-1), jnp.split(kernel, groups, axis=-1), strict=True)
@@ -163,12 +170,18 @@ def correlate_transposed(
     return result
 
 
-def choose_lowering(channels: int, first_stride: int, groups: int = 1) -> Lowering:
-    """The fastest form here, by measurement (`experiments/lowerings.py`), for a kernel of that many channels.
+def choose_lowering(kernel: Sequence[int], first_stride: int, groups: int = 1) -> Lowering:
+    """The fastest form here, by measurement (`experiments/lowerings.py`), for a kernel [*window, C / groups, F].
 
-    On a CPU a product of patches where channels are few, such as those of images, or rows are skipped, and of rows
-    elsewhere; XLA's convolution on any other backend, and for many groups.
+    On a CPU: of depthwise kernels shifts, of other groups a product of rows each; without groups one product of patches
+    where channels are few, such as those of images, or rows are skipped, and of rows elsewhere. On any other backend
+    XLA's convolution: inside a CPU's loop its grouped form takes ten to a hundred times as long as these.
     """
-    if jax.default_backend() != "cpu" or groups > _MOST_SPLIT_GROUPS:
+    *window, channels, _ = kernel
+    if jax.default_backend() != "cpu":
         return "xla"
+    if groups > 1 and channels > 1:
+        return "rows"
+    if groups > 1 and math.prod(window) <= _MOST_SHIFTS:
+        return "shifts"
     return "patches" if channels <= _MOST_PATCH_CHANNELS or first_stride > 1 else "rows"

@@ -1,8 +1,9 @@
 """Cross-correlation as a JAX primitive, computed in the form that is fastest for the backend and shapes.
 
 XLA's own gradients of a convolution are slow on a CPU: with respect to the input it is a convolution with a reversed
-kernel, and with respect to the kernel one with the batch as channels, and neither takes the fast path. The other two
-forms here are one matrix product each, and so are both their gradients. It is a primitive so that a traced program
+kernel, and with respect to the kernel one with the batch as channels, and neither takes the fast path. Two other forms
+here are one matrix product each, and so are both their gradients; the third, for depthwise kernels, has no products of
+matrices at all. It is a primitive so that a traced program
 shows a correlation, whatever its form, to whoever counts multiply-adds or follows receptive fields.
 """
 
@@ -12,6 +13,7 @@ from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import lax
 from jax.extend.core import Primitive
 from jax.interpreters import ad, batching, mlir
@@ -19,7 +21,7 @@ from jax.interpreters import ad, batching, mlir
 from cnnjax.ops.geometry import output_size
 from cnnjax.ops.patches import extract_patches
 
-Lowering = Literal["xla", "patches", "rows"]
+Lowering = Literal["xla", "patches", "rows", "shifts"]
 Pairs = tuple[tuple[int, int], ...]
 
 _VECTOR = 8  # float32 numbers in an AVX2 register
@@ -44,8 +46,9 @@ def bind_correlate(
       lowering: `xla` for XLA's convolution; `patches` for one product of all that the window sees with the kernel;
         `rows` for one product of all that a row of the window sees with all the kernel's rows, whose results are
         shifted and added: it moves less memory where there are many channels, but computes the rows that a stride
-        skips.
-      groups: of channels and features; more than 1 in the form `xla` alone.
+        skips; `shifts` for a product of the shifted input with each element of the window, added up, where each
+        feature sees a channel of its own.
+      groups: of channels and features; 1 in the forms `patches` and `rows`, one for each channel in the form `shifts`.
     """
     geometry = {"strides": tuple(strides), "padding": tuple(padding), "dilation": tuple(dilation)}
     # Read where the caller is: a program is lowered after the caller's `jax.default_matmul_precision` has ended.
@@ -143,6 +146,25 @@ def _laid(part: jax.Array, start: int, span: int) -> jax.Array:
     return lax.pad(part, jnp.zeros((), part.dtype), edges)
 
 
+def _by_shifts(
+    x: jax.Array, kernel: jax.Array, strides: Sequence[int], padding: Pairs, dilation: Sequence[int], groups: int
+) -> jax.Array:
+    window, channels, features = kernel.shape[:-2], x.shape[-1], kernel.shape[-1]
+    assert groups == channels == features, "each feature sees a channel of its own"
+    exact = jnp.promote_types(x.dtype, jnp.float32)  # in which a sum may follow
+    padded = jnp.pad(x, ((0, 0), *padding, (0, 0))).astype(exact)
+    weights = kernel.astype(exact)
+    along = zip(padded.shape[1:-1], window, strides, dilation, strict=True)
+    spans = [(output_size(size, k, s, (0, 0), d) - 1) * s + 1 for size, k, s, d in along]
+    total = jnp.zeros((), exact)
+    for offset in np.ndindex(*window):
+        starts = [d * m for d, m in zip(dilation, offset, strict=True)]
+        stops = [start + span for start, span in zip(starts, spans, strict=True)]
+        seen = lax.slice(padded, (0, *starts, 0), (len(x), *stops, channels), (1, *strides, 1))
+        total = total + seen * weights[offset][0]
+    return total.astype(x.dtype)
+
+
 def _multiply(seen: jax.Array, matrix: jax.Array) -> jax.Array:
     """seen [..., K] times matrix [K, M] in float32 at least, for a sum may follow.
 
@@ -164,6 +186,8 @@ def _compute(
     with jax.default_matmul_precision(precision):
         if lowering == "xla":
             return _by_xla(x, kernel, **geometry, groups=groups)
+        if lowering == "shifts":
+            return _by_shifts(x, kernel, **geometry, groups=groups)
         return (_by_rows if lowering == "rows" else _by_patches)(x, kernel, **geometry)
 
 

@@ -5,6 +5,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from cnnjax.ops.borders import Border, extended_sites
+
 Padding = str | int | Sequence[tuple[int, int]]
 
 
@@ -117,21 +119,25 @@ class Windows:
         """Whether any padding is added."""
         return any(map(any, self.padding))
 
-    def sites(self) -> tuple[np.ndarray, np.ndarray]:
+    def sites(self, border: Border = "zeros") -> np.ndarray:
         """Which element of the grid each element of the window meets at each position.
 
+        Args:
+          border: what the padding holds; see `cnnjax.ops.borders.extend`.
+
         Returns:
-          The element's number on the flattened grid, and whether there is one rather than padding: integers and
-          booleans [prod(positions), prod(window)].
+          The element's number on the flattened grid, or -1 where it is a constant: integers [prod(positions),
+          prod(window)].
+
+        Raises:
+          ValueError: as `extend` does.
         """
         dimensions = len(self.spatial)
         columns = (dimensions, 1, 1)
         position = np.indices(self.positions).reshape(dimensions, -1, 1)
         offset = np.indices(self.window).reshape(dimensions, 1, -1)
-        before = np.reshape([pad[0] for pad in self.padding], columns)
-        site = np.reshape(self.strides, columns) * position + np.reshape(self.dilation, columns) * offset - before
-        inside = np.all((site >= 0) & (site < np.reshape(self.spatial, columns)), axis=0)
-        return np.ravel_multi_index(tuple(site), self.spatial, mode="clip"), inside
+        place = np.reshape(self.strides, columns) * position + np.reshape(self.dilation, columns) * offset
+        return extended_sites(self.spatial, self.padding, border)[tuple(place)]
 
 
 def place_windows(

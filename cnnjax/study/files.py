@@ -8,6 +8,10 @@ from typing import Any
 from etils import epath
 
 
+class DiskFull(Exception):
+    """There is no room left to write to."""
+
+
 def write_text(path: epath.Path, text: str) -> None:
     """Replaces the file at `path`, or leaves it as it was."""
     beside = partial(path)

@@ -10,7 +10,7 @@ from cnnjax.config import Config, DataConfig, RequestError
 from cnnjax.data.dataset import Dataset, DataSummary, load_dataset
 from cnnjax.study.arms import order_arms
 from cnnjax.study.feature_files import FileStore
-from cnnjax.study.files import is_disk_full, write_json
+from cnnjax.study.files import DiskFull, is_disk_full, write_json
 from cnnjax.study.measuring import check_measures
 from cnnjax.study.packs import Pack, choose_packs
 from cnnjax.study.progress import StudyProgress
@@ -25,10 +25,6 @@ log = logging.getLogger(__name__)
 
 # A run that diverged would diverge again: it is a function of its config and seed.
 _ENDED = ("finished", "diverged")
-
-
-class DiskFull(Exception):
-    """There is no room left to write to."""
 
 
 def load_datasets(study: Study, units: list[Unit]) -> dict[DataConfig, Dataset]:

@@ -18,9 +18,10 @@ from cnnjax.filters.greedy import Between, Fitting, Look, check_fittings, fit_gr
 from cnnjax.filters.places import Place, find_places
 from cnnjax.filters.plan import Flat, cover, flatten
 from cnnjax.filters.saved import Saved, take_saved
-from cnnjax.filters.sources import draw_values, is_saved
-from cnnjax.models.network import Network, abstract_variables
+from cnnjax.filters.sources import check_draws, draw_values, is_saved
+from cnnjax.models.network import Network
 from cnnjax.models.registry import build
+from cnnjax.models.tracing import abstract_variables
 from cnnjax.ops.keys import stream_key
 from cnnjax.train.devices import check_divides
 
@@ -210,7 +211,7 @@ def checked_blueprint(config: Config, summary: DataSummary) -> Blueprint:
     blueprint = make_blueprint(config, summary)
     rules, places = blueprint.rules, blueprint.places
     try:
-        jax.eval_shape(lambda: draw_values({}, rules, places, jax.random.key(0)))
+        check_draws(rules, places)
         check_fittings(plan_fittings(rules, places), config.fit.patches)
     except RequestError as error:
         raise RequestError(f"config.filters: {error}") from None

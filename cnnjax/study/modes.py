@@ -1,0 +1,142 @@
+"""What is done in a study's folder, mode by mode: to run, to report, to measure."""
+
+import dataclasses
+from collections.abc import Iterator, Mapping
+
+from etils import epath
+from rich.console import Console
+
+from cnnjax.analysis.measures import MEASURES
+from cnnjax.config import DataConfig, RequestError, override
+from cnnjax.data.dataset import Dataset
+from cnnjax.study.experiment import Experiment
+from cnnjax.study.measuring import measure_study, to_measure
+from cnnjax.study.request import OK, SOME_FAILED, Request
+from cnnjax.study.results import collect, troubles
+from cnnjax.study.runner import load_datasets, run_study, unfinished
+from cnnjax.study.screening import choose_top
+from cnnjax.study.summary import print_summary, require_finished
+from cnnjax.study.workdir import Study, Unit, claim, machine, open_study, read_study, write_study
+from cnnjax.train.compilation_cache import keep_compilations
+from cnnjax.train.interruption import Interruption
+
+
+def _workdir(request: Request) -> epath.Path:
+    if not request.workdir:
+        raise RequestError("--workdir: not given; name a folder for the study, such as runs/my_study")
+    return epath.Path(request.workdir).expanduser()
+
+
+def run(request: Request, console: Console, interruption: Interruption) -> int:
+    """Trains what has not finished and reports."""
+    experiment, folder = request.experiment(), _workdir(request)
+    if request.top is not None and not experiment.screening:
+        raise RequestError(f"--top: {request.config} screens no architectures; leave it out")
+    study = open_study(folder, experiment)
+    units = _wanted(request, experiment, study)
+    lacking = to_measure(study)
+    if units or lacking or not _has_report(study):
+        with interruption.nothing_to_save():
+            datasets = load_datasets(study, units)
+        with claim(folder):
+            # Another process may have trained in it until now.
+            study = open_study(folder, experiment)
+            units = [unit for unit in unfinished(study) if unit in units]
+            _train(study, units, request.top, datasets, console, interruption)
+    with interruption.nothing_to_save():
+        print_summary(study, collect(study), console)
+    return SOME_FAILED if troubles(study) else OK
+
+
+def _wanted(request: Request, experiment: Experiment, study: Study) -> list[Unit]:
+    """The runs to do: all that have not finished, unless the request names arms or a number of seeds."""
+    arms = study.experiment.arms if request.arms is None else experiment.arms
+    says_seeds = request.seeds is not None or "study.seeds" in request.changes
+    seeds = experiment.study.seeds if says_seeds else study.seeds
+    units = [unit for unit in unfinished(study) if unit.arm in arms and unit.seed < seeds]
+    parts = list(_parts(study, units, None))
+    if request.top is not None and not parts[0]:
+        return [unit for part in _parts(study, units, request.top) for unit in part]
+    return units
+
+
+def _parts(study: Study, units: list[Unit], top: int | None) -> Iterator[list[Unit]]:
+    """The units one after another: of a screening first all but those to be trained in full, and then these, all of
+    them or the `top` that the random filters choose, which is known once the first part has run."""
+    screening = study.experiment.screening
+    trained = {arm for _, arm in screening.values()}
+    yield [unit for unit in units if unit.arm not in trained]
+    chosen = trained if top is None else choose_top(collect(study), screening, top)
+    yield [unit for unit in units if unit.arm in trained and unit.arm in chosen]
+
+
+def _has_report(study: Study) -> bool:
+    return study.reported and all((study.folder / name).exists() for name in ("results.csv", "report.html"))
+
+
+def _train(
+    study: Study,
+    units: list[Unit],
+    top: int | None,
+    datasets: dict[DataConfig, Dataset],
+    console: Console,
+    interruption: Interruption,
+) -> None:
+    """Trains the units, of a screening only the `top` that it chooses, and writes the report."""
+    study = dataclasses.replace(study, machine=machine() if units else study.machine, reported=False)
+    write_study(study)
+    keep_compilations()
+    for part in filter(None, _parts(study, units, top)):
+        to_do = f"{len(part)} of {len(study.units)} runs to do in {study.folder}"
+        console.print(to_do, highlight=False, soft_wrap=True)
+        study = run_study(study, part, datasets, console, interruption)
+    with interruption.nothing_to_save():
+        try:
+            measure_study(study, datasets, console)
+        finally:
+            _write_report(study)
+        write_study(dataclasses.replace(study, reported=True))
+
+
+def _write_report(study: Study) -> None:
+    # What draws takes most of a second to load, and a finished study is not drawn again.
+    from cnnjax.study.report import write_report
+
+    write_report(study)
+
+
+def report(request: Request, console: Console, interruption: Interruption) -> int:
+    """Makes the report anew from what has finished."""
+    with interruption.nothing_to_save():
+        study = read_study(_workdir(request))
+        results = collect(study)
+        require_finished(study, results)
+        _write_report(study)
+        print_summary(study, results, console)
+    return SOME_FAILED if troubles(study) else OK
+
+
+def measure(request: Request, console: Console, interruption: Interruption) -> int:
+    """Measures the finished runs of a study, by its own config but for what the flags say of `measures`."""
+    with interruption.nothing_to_save():
+        folder = _workdir(request)
+        study = _with_measures(read_study(folder), request.changes)
+        require_finished(study, collect(study))
+        with claim(folder):
+            measure_study(study, {}, console)
+            write_study(dataclasses.replace(study, reported=False))
+            _write_report(study)
+            write_study(dataclasses.replace(study, reported=True))
+        print_summary(study, collect(study), console)
+    return SOME_FAILED if troubles(study) else OK
+
+
+def _with_measures(study: Study, changes: Mapping[str, str]) -> Study:
+    """The study with the fields of `measures` changed in every arm."""
+    for path in changes:
+        if not path.startswith("measures."):
+            raise RequestError(f"--config.{path}: --mode=measure changes nothing but --config.measures")
+    arms = {arm: override(config, changes) for arm, config in study.experiment.arms.items()}
+    if not any(config.measures.names for config in arms.values()):
+        raise RequestError(f"--config.measures.names: none given; there are: {', '.join(MEASURES)}")
+    return dataclasses.replace(study, experiment=dataclasses.replace(study.experiment, arms=arms))

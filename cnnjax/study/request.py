@@ -1,0 +1,49 @@
+"""What is asked on the command line, before it is known to be right."""
+
+import dataclasses
+from collections.abc import Mapping
+
+from cnnjax.config import RequestError
+from cnnjax.study.experiment import Experiment, read_experiment
+
+OK, SOME_FAILED, WRONG_REQUEST = 0, 1, 2
+
+
+@dataclasses.dataclass(frozen=True)
+class Request:
+    """The flags.
+
+    Attributes:
+      mode: a key of `cnnjax.study.command.MODES`.
+      config: the experiment's file; empty if not given.
+      workdir: the study's folder; empty if not given.
+      changes: the fields set by `--config.a.b=value`.
+      arms: the names given; None for all.
+      seeds: the number given; None for the config's.
+      top: of a screening, how many architectures are trained in full; None for all.
+      shape: of the images that a network is described for, in words; None for the data set's.
+      classes: with a shape, how many the network tells apart.
+    """
+
+    mode: str
+    config: str
+    workdir: str
+    changes: Mapping[str, str]
+    arms: list[str] | None
+    seeds: int | None
+    top: int | None
+    shape: list[str] | None
+    classes: int
+
+    def experiment(self) -> Experiment:
+        """The experiment that the flags name and change.
+
+        Raises:
+          RequestError: if none is named, or as `read_experiment` does.
+        """
+        if not self.config:
+            raise RequestError("--config: not given; name an experiment's file, such as experiments/random_filters.py")
+        changes = dict(self.changes)
+        if self.seeds is not None:
+            changes["study.seeds"] = str(self.seeds)
+        return read_experiment(self.config, changes, self.arms)
