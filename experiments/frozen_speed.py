@@ -94,7 +94,9 @@ def measure(width: int) -> dict[str, float]:
 
 def main(_: list[str]) -> None:
     """Prints a table with a row for each width."""
-    print(f"{jax.device_count()} x {jax.devices()[0].device_kind}, JAX {jax.__version__}, {ROUNDS.value} rounds, medians:")
+    print(
+        f"{jax.device_count()} x {jax.devices()[0].device_kind}, JAX {jax.__version__}, {ROUNDS.value} rounds, medians:"
+    )
     print(
         "\n| width | epoch that learns (ms) | epoch on frozen features (ms) | ratio "
         f"| pass over the data (ms) | ridge, {len(HeadConfig().strengths)} strengths (ms) | in passes |"

@@ -149,9 +149,7 @@ def test_gradients_are_measured_at_the_start_and_at_each_evaluation(
 
 def test_bank_that_is_combined_stays_and_its_matrix_is_trained(study: tuple[Study, list[int]], toy: Dataset) -> None:
     config = study[0].experiment.arms["combined"]
-    start = assembly.begin(
-        config, toy, 0, assembly.Shared(), Interruption(), {}, lambda what, share: None, to_disk=False
-    ).params
+    start = assembly.begin(config, toy, 0, assembly.Shared(), Interruption(), {}, lambda what, share: None).params
     best = best_of(study[0], "combined")["params"]
     assert best["stage1/conv/kernel"].shape == (3, 3, 1, 6)
     assert best["stage1/conv/kernel"].tobytes() == np.asarray(start["stage1/conv/kernel"]).tobytes()

@@ -31,7 +31,7 @@ KERNEL, BIAS = "head/layer/kernel", "head/layer/bias"
 @pytest.fixture(scope="module")
 def beginning(digits: Dataset) -> Beginning:
     """A stage of random filters, and the features of all splits."""
-    found = begin(CONFIG, digits, 0, Shared(), Interruption(), {}, lambda what, share: None, to_disk=True)
+    found = begin(CONFIG, digits, 0, Shared(), Interruption(), {}, lambda what, share: None)
     assert found.after == "stage1"
     return found
 

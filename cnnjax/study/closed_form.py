@@ -33,7 +33,7 @@ def run_head(
       FloatingPointError: if it diverges.
     """
     started = time.monotonic()
-    beginning = begin(config, dataset, unit.seed, shared, interruption, sources, progress.prepare, to_disk=True)
+    beginning = begin(config, dataset, unit.seed, shared, interruption, sources, progress.prepare)
     preparation = time.monotonic() - started
     fitted = fit_head(config.head, beginning, dataset.summary, interruption)
     seconds = {"train": time.monotonic() - started - preparation, "preparation": preparation}

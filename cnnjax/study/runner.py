@@ -85,9 +85,12 @@ def run_study(
     features = FileStore(study.folder)
     shared = Shared(features=features)
     runs = _Runs(study, datasets, shared, interruption, extent)
+    seed_after_seed = all(pack.form is None for pack in packs)
     with StudyProgress(console, units) as progress:
-        for pack in packs:
+        for before, pack in zip([None, *packs], packs, strict=False):
             interruption.check()
+            if seed_after_seed and before and before.units[0].seed != pack.units[0].seed:
+                features.forget_unused()
             progress.begin(*pack.units)
             outcomes = runs.outcomes(pack, progress)
             progress.end(*(outcomes[unit] for unit in pack.units))
