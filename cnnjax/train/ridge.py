@@ -21,7 +21,7 @@ Rows = Callable[[int, int], jax.Array | np.ndarray]
 # Eigenvalues of a float32 Gram matrix are off by up to so many units of rounding of the largest: measured, 5.5.
 _ROUNDING = 8
 
-# So many times at most solutions are corrected by what they leave. On digits, whose rarest pixels have a millionth of the
+# Solutions are corrected by what they leave, at most so often. On digits, whose rarest pixels have a millionth of the
 # largest eigenvalue, the largest error of a prediction falls from 2e-2 to 6e-6, and no further.
 _REFINEMENTS = 4
 
