@@ -3,9 +3,10 @@
 One layer of centroids (Coates, Ng and Lee 2011, "An analysis of single-layer networks in unsupervised feature
 learning"), and PCANet (Chan et al. 2015, "PCANet: a simple deep learning baseline for image classification?"), each
 under a ridge head. On CIFAR-10, with 1600 features and a linear SVM, the first found 77.9% for k-means with the
-triangle code, 68.6% with the hard one and 73.4% for a sparse autoencoder; Coates and Ng (2011) found 79.1% for mere random
-patches under a soft threshold. On MNIST the second has an error of 0.66% with two stages of principal components, and of
-0.63% with two of random filters. So the code may count for more than the way the filters are learned.
+triangle code, 68.6% with the hard one and 73.4% for a sparse autoencoder; Coates and Ng (2011) found 79.1% for mere
+random patches under a soft threshold. On MNIST the second has an error of 0.66% with two stages of principal
+components, and of 0.63% with two of random filters. So the code may count for more than the way the filters are
+learned.
 
     python launch.py --config=experiments/unsupervised.py --workdir=runs/unsupervised
 
@@ -23,7 +24,7 @@ from cnnjax.config import Config, DataConfig, HeadConfig, ModelConfig, StudyConf
 
 CODES = {"triangle": "triangle", "hard": "hard", "soft threshold": "soft_threshold"}
 CENTROIDS = ("kmeans", "patches", "gaussian")
-# The autoencoder's units are sigmoids of filters, not distances to centroids: a stage of the same windows and quadrants.
+# The autoencoder's units are sigmoids of filters, not distances to centroids: a stage with such windows and quadrants.
 SIGMOIDS = {
     "model.name": "convnet",
     "model.depth": 1,
