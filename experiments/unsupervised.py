@@ -43,7 +43,7 @@ def get_config() -> Config:
         model=ModelConfig(name="coates", width=100),
         data=DataConfig(name="mnist_5k"),
         head=HeadConfig(name="ridge"),
-        study=StudyConfig(seeds=5, baseline="kmeans triangle"),
+        study=StudyConfig(seeds=3, baseline="kmeans triangle"),
     )
 
 
