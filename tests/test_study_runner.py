@@ -9,7 +9,7 @@ import pytest
 from etils import epath
 from rich.console import Console
 
-from cnnjax.config import Config, DataConfig, ModelConfig, RequestError, TrainConfig, override
+from cnnjax.config import Config, DataConfig, ModelConfig, RequestError, StudyConfig, TrainConfig, override
 from cnnjax.data.dataset import Dataset
 from cnnjax.study import runner
 from cnnjax.study.experiment import Experiment
@@ -75,14 +75,17 @@ def test_failed_and_diverged_runs_are_marked_and_the_others_go_on(
 def test_first_run_of_each_arm_says_what_is_trained(
     tmp_path: Path, digits: Dataset, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(runner, "run_unit", lambda unit, *arguments: unit.folder.mkdir(parents=True))
+    monkeypatch.setattr(runner, "run_pack", lambda pack, *arguments: dict.fromkeys(pack.units, "finished"))
     model = ModelConfig(name="convnet", width=2, depth=1, kernel_size=3, norm="batch")
     plans = {
         "learned": ".*=init,trained",
         "frozen": "stage1/conv/.*=gaussian,frozen;stage1/norm/.*=init,frozen;head/.*=init,trained",
         "combined": ".*/conv/kernel=he,frozen,3;(.*norm|head)/.*=init,trained",
     }
-    arms = {name: override(Config(model=model), {"filters": plan}) for name, plan in plans.items()}
+    arms = {
+        name: override(Config(model=model, study=StudyConfig(pack=1)), {"filters": plan})
+        for name, plan in plans.items()
+    }
     study = Study(epath.Path(tmp_path), Experiment("question", "Why?", arms), 2)
     with caplog.at_level("INFO", logger="cnnjax"):
         run(study, digits, Interruption())
