@@ -61,21 +61,30 @@ class FilterRule:
     combinations: Annotated[int, Field(ge=0)] = 0
 
 
+_RULE = re.compile(
+    r'(?P<pattern>.+)=\s*(?P<source>"[^"]+"|[^="]+?)\s*,\s*(?P<state>[a-z_]+)\s*(,\s*(?P<combinations>\d+)\s*)?'
+)
+_QUOTES = '; a path with = or ; in it stands between double quotes, as in stage.*="checkpoint:runs/a=b",frozen'
+
+
 def _parse_rules(value: Any) -> Any:
-    """The text form of a filter plan: `PATTERN=SOURCE,STATE[,COMBINATIONS]` rules, with `;` between them."""
+    """The text form of a filter plan: `PATTERN=SOURCE,STATE[,COMBINATIONS]` rules, with `;` between them. A source with
+    `=` or `;` in it stands between double quotes."""
     if not isinstance(value, str):
         return value
     rules = []
-    for text in filter(None, (part.strip() for part in value.split(";"))):
-        match = re.fullmatch(
-            r"(?P<pattern>.+)=\s*(?P<source>[^=]+?)\s*,\s*(?P<state>[a-z_]+)\s*(,\s*(?P<combinations>\d+)\s*)?", text
-        )
+    for text in filter(None, (part.strip() for part in re.findall(r'(?:"[^"]*"|[^;])+', value))):
+        match = _RULE.fullmatch(text)
         if not match:
             raise ValueError(
                 f"a rule reads PATTERN=SOURCE,STATE[,COMBINATIONS] (as in stage.*=gaussian,frozen), not {text!r}"
+                + _QUOTES * (":" in text)
             )
         given = {name: part for name, part in match.groupdict().items() if part is not None}
-        rules.append({**given, "pattern": given["pattern"].strip()})
+        pattern, source = given["pattern"].strip(), given["source"].strip('"')
+        if re.search(r"=\s*\w+:", pattern):
+            raise ValueError(f"{pattern!r} is no pattern{_QUOTES}")
+        rules.append({**given, "pattern": pattern, "source": source})
     return tuple(rules)
 
 

@@ -4,7 +4,10 @@ The same network, batch and data on both sides, in turns. Prints the seconds of 
 one that trains the head on cached features, with their ratio; the seconds of one pass of all training images through
 the frozen filters; and those of ridge regressions of all strengths on the features.
 
-    python experiments/frozen_speed.py [--rounds=7] [--width=16]
+    python experiments/frozen_speed.py [--rounds=7] [--widths=8,16,32]
+
+Where other work keeps the cores busy, set OPENBLAS_NUM_THREADS=1: LAPACK's threads spin while they wait for one
+another, and each then takes its core from whom it waits for.
 """
 
 import statistics
@@ -24,7 +27,7 @@ from cnnjax.train.ridge import array_rows, one_hot_targets, ridge_path
 from cnnjax.train.step import variables_of
 
 ROUNDS = flags.DEFINE_integer("rounds", 7, "Turns of each side.", lower_bound=1)
-WIDTH = flags.DEFINE_integer("width", 16, "Filters of the first stage of the convnet.", lower_bound=1)
+WIDTHS = flags.DEFINE_list("widths", ["8", "16", "32"], "Filters of the first stage of the convnet.")
 
 FROZEN = "stage.*=gaussian,frozen;head/.*=init,trained"
 
@@ -74,10 +77,10 @@ def seconds(turns: dict[str, Callable[[], None]]) -> dict[str, float]:
     return {name: statistics.median(taken) for name, taken in times.items()}
 
 
-def main(_: list[str]) -> None:
-    """Prints the seconds of each and the two ratios."""
+def measure(width: int) -> dict[str, float]:
+    """The seconds of each side for a convnet of this width."""
     learned = Config(
-        model=ModelConfig("convnet", width=WIDTH.value),
+        model=ModelConfig("convnet", width=width),
         data=DataConfig(name="mnist_5k"),
         optim=OptimConfig(lr=0.01, schedule="constant"),
         train=TrainConfig(epochs=1000),
@@ -86,13 +89,30 @@ def main(_: list[str]) -> None:
     dataset, shared = load_dataset(learned.data), Shared()
     one_pass, path = solve(frozen, dataset, shared)
     turns = {"learned": epoch(learned, dataset, shared), "frozen": epoch(frozen, dataset, shared)}
-    taken = seconds({**turns, "pass": one_pass, "ridge": path})
-    print(f"{jax.device_count()} x {jax.devices()[0].device_kind}, JAX {jax.__version__}, width {WIDTH.value}")
-    print(", ".join(f"{name} {1e3 * value:.1f} ms" for name, value in taken.items()))
-    print(f"an epoch that learns / an epoch on frozen features: {taken['learned'] / taken['frozen']:.1f}")
+    return seconds({**turns, "pass": one_pass, "ridge": path})
+
+
+def main(_: list[str]) -> None:
+    """Prints a table with a row for each width."""
     print(
-        f"ridge of {len(HeadConfig().strengths)} strengths / a pass over the data: {taken['ridge'] / taken['pass']:.2f}"
+        f"{jax.device_count()} x {jax.devices()[0].device_kind}, JAX {jax.__version__}, {ROUNDS.value} rounds, medians:"
     )
+    print(
+        "\n| width | epoch that learns (ms) | epoch on frozen features (ms) | ratio "
+        f"| pass over the data (ms) | ridge, {len(HeadConfig().strengths)} strengths (ms) | in passes |"
+    )
+    print("|---|---|---|---|---|---|---|")
+    for width in map(int, WIDTHS.value):
+        taken = measure(width)
+        cells = [
+            f"{1e3 * taken['learned']:.0f}",
+            f"{1e3 * taken['frozen']:.1f}",
+            f"{taken['learned'] / taken['frozen']:.1f}",
+            f"{1e3 * taken['pass']:.0f}",
+            f"{1e3 * taken['ridge']:.0f}",
+            f"{taken['ridge'] / taken['pass']:.2f}",
+        ]
+        print(f"| {width} | {' | '.join(cells)} |")
 
 
 if __name__ == "__main__":

@@ -12,7 +12,11 @@ About three minutes on two CPU cores. On an accelerator, with a set that TFDS ha
     python launch.py --config=experiments/transfer.py --workdir=runs/transfer_cifar10 \
         --config.data.name=cifar10 --config.model.width=64 --config.train.epochs=50
 
-Filters of another study's runs are taken by `checkpoint:PATH/runs/ARM/seed{seed}` in the place of `arm:first task`.
+Filters of another study's runs are taken by `checkpoint:PATH/runs/ARM/seed{seed}` in the place of `arm:first task`,
+PATH being that study's workdir and `{seed}` left as it is: a run takes the filters of the run with its own seed. From
+the command line, in double quotes if PATH has `=` or `;` in it:
+
+    --config.filters="stage1/.*=checkpoint:runs/transfer/runs/first task/seed{seed},frozen;(?!stage1/).*=init,trained"
 """
 
 from typing import Any

@@ -133,6 +133,11 @@ def test_text_of_a_filter_plan() -> None:
         ("a=checkpoint:/tmp/a b/seed{seed},trained", FilterRule("a", "checkpoint:/tmp/a b/seed{seed}")),
         ("a=checkpoint:gs://b/runs/x,y/seed0,frozen", FilterRule("a", "checkpoint:gs://b/runs/x,y/seed0", "frozen")),
         ("a=safetensors:~/w.safetensors,frozen", FilterRule("a", "safetensors:~/w.safetensors", "frozen")),
+        (
+            'a(?=b).*= "checkpoint:/x=1;y=2,z/seed0" ,frozen,2',
+            FilterRule("a(?=b).*", "checkpoint:/x=1;y=2,z/seed0", "frozen", 2),
+        ),
+        ('a="he",frozen', FilterRule("a", "he", "frozen")),
     ],
 )
 def test_text_of_a_rule_with_combinations_or_a_path(text: str, rule: FilterRule) -> None:
@@ -148,6 +153,12 @@ def test_malformed_filter_rule_is_quoted(text: str) -> None:
     with pytest.raises(RequestError, match="PATTERN=SOURCE,STATE") as caught:
         override(Config(), {"filters": f"head/.*=init,trained;{text}"})
     assert repr(text) in str(caught.value)
+
+
+@pytest.mark.parametrize("path", ["runs/lr=0.1/seed0", "runs/a;b", "runs/a=1;b=2"])
+def test_path_that_needs_quotes_says_so(path: str) -> None:
+    with pytest.raises(RequestError, match=r"a path with = or ; in it stands between double quotes"):
+        override(Config(), {"filters": f"stage.*=checkpoint:{path},frozen;head/.*=init,trained"})
 
 
 @pytest.mark.parametrize(

@@ -14,7 +14,7 @@ from cnnjax.study.workdir import Study
 
 FOLDER = Path(__file__).resolve().parents[1] / "experiments"
 FILES = {path.stem: path for path in sorted(FOLDER.glob("*.py")) if "\ndef get_config(" in path.read_text()}
-DEEP = ("depth", "linear_combinations", "batchnorm_only", "jarrett", "screening")
+DEEP = ("depth", "linear_combinations", "batchnorm_only", "jarrett", "screening", "unsupervised")
 # The shape, the classes and the training examples before any are held out.
 DATA = {
     "mnist_5k": ((28, 28, 1), 10, 3500),
@@ -52,6 +52,19 @@ def test_every_arm_can_be_run(name: str, monkeypatch: pytest.MonkeyPatch) -> Non
     assert experiment.baseline is not None
     assert f"--config=experiments/{name}.py --workdir=runs/{name}" in FILES[name].read_text()
     check(experiment, monkeypatch)
+
+
+def test_screening_has_at_least_32_architectures_over_every_axis() -> None:
+    experiment = read_experiment(str(FILES["screening"]), {}, None)
+    assert len(experiment.screening) >= 32
+    for pair in zip(*experiment.screening.values(), strict=True):
+        models = {experiment.arms[arm].model for arm in pair}
+        assert len(models) == len(experiment.screening)
+        for field in ("kernel_size", "width", "depth", "pool", "pool_size", "pool_stride"):
+            assert len({getattr(model, field) for model in models}) > 1, field
+    for random, trained in experiment.screening.values():
+        assert experiment.arms[random].model == experiment.arms[trained].model
+        assert experiment.arms[random].head.name == "ridge"
 
 
 def test_arm_that_cannot_be_run_is_seen(monkeypatch: pytest.MonkeyPatch) -> None:

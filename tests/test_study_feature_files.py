@@ -1,4 +1,4 @@
-"""Features that memory does not hold: in files that are whole or not there, until the study ends."""
+"""Features in files, which are whole or not there, until nobody needs them."""
 
 import os
 from pathlib import Path
@@ -7,16 +7,10 @@ import numpy as np
 import pytest
 from etils import epath
 
-from cnnjax.study import feature_files
 from cnnjax.study.feature_files import FileStore
 from cnnjax.study.files import is_disk_full
 
 SHAPE, DTYPE = (5, 2), np.dtype(np.float32)
-
-
-@pytest.fixture(autouse=True)
-def small_memory(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(feature_files, "MOST_FEATURE_BYTES", 5 * 2 * 4 - 1)
 
 
 def count(out: np.ndarray) -> None:
@@ -27,7 +21,7 @@ def never(out: np.ndarray) -> None:
     pytest.fail("computed again")
 
 
-def test_large_features_are_a_file_that_is_read_as_needed(tmp_path: Path) -> None:
+def test_features_are_a_file_that_is_read_as_needed(tmp_path: Path) -> None:
     found = FileStore(epath.Path(tmp_path)).get("key", SHAPE, DTYPE, count)
     assert isinstance(found, np.memmap) and not found.flags.writeable
     assert [path.name for path in (tmp_path / "features").iterdir()] == ["key.npy"]
@@ -42,12 +36,26 @@ def test_file_is_not_made_again_by_this_store_or_the_next(tmp_path: Path) -> Non
         np.testing.assert_array_equal(other.get("key", SHAPE, DTYPE, never), np.arange(10).reshape(5, 2))
 
 
-def test_small_features_stay_in_memory(tmp_path: Path) -> None:
+def test_files_that_nobody_asks_for_again_are_removed(tmp_path: Path) -> None:
     store = FileStore(epath.Path(tmp_path))
-    first = store.get("key", (9,), DTYPE, count)
-    assert store.get("key", (9,), DTYPE, never) is first
-    assert not list(tmp_path.iterdir())
-    store.clear()  # there is nothing to remove
+    store.forget_unused()  # there is nothing to remove
+    for keys, left in (("ab", ["a", "b"]), ("a", ["a"]), ("", [])):
+        for key in keys:
+            store.get(key, SHAPE, DTYPE, count)
+        store.forget_unused()
+        assert sorted(path.stem for path in (tmp_path / "features").iterdir()) == left
+    store.clear()
+    store.clear()
+
+
+def test_study_in_a_bucket_has_its_features_on_this_machine() -> None:
+    store = FileStore(epath.Path("gs://bucket/study"))
+    found = store.get("key", SHAPE, DTYPE, count)
+    np.testing.assert_array_equal(store.get("key", SHAPE, DTYPE, never), found)
+    file = Path(str(found.filename))
+    assert file.exists() and not str(file).startswith("gs:")
+    store.clear()
+    assert not file.exists()
 
 
 def test_what_was_cut_off_is_no_file_and_is_made_anew(tmp_path: Path) -> None:

@@ -1,6 +1,7 @@
 """Runs with filters from elsewhere or a head in closed form, from their configs to what is loaded."""
 
 import contextlib
+import functools
 import io
 import json
 from collections.abc import Iterator
@@ -18,12 +19,13 @@ from cnnjax.analysis.gradients import gradient_norms
 from cnnjax.config import Config, DataConfig, ModelConfig, OptimConfig, TrainConfig, override
 from cnnjax.data.dataset import Dataset
 from cnnjax.filters.plan import flatten
-from cnnjax.study import closed_form, feature_files
+from cnnjax.study import closed_form
 from cnnjax.study.experiment import Experiment
-from cnnjax.study.results import collect
+from cnnjax.study.results import collect, troubles, warnings
+from cnnjax.study.results_page import study_block
 from cnnjax.study.runner import run_study
 from cnnjax.study.workdir import Study, Unit, read_status
-from cnnjax.train import assembly
+from cnnjax.train import assembly, head
 from cnnjax.train.checkpoint import Checkpoints
 from cnnjax.train.interruption import Interruption
 from cnnjax.train.setup import make_blueprint
@@ -149,9 +151,7 @@ def test_gradients_are_measured_at_the_start_and_at_each_evaluation(
 
 def test_bank_that_is_combined_stays_and_its_matrix_is_trained(study: tuple[Study, list[int]], toy: Dataset) -> None:
     config = study[0].experiment.arms["combined"]
-    start = assembly.begin(
-        config, toy, 0, assembly.Shared(), Interruption(), {}, lambda what, share: None, to_disk=False
-    ).params
+    start = assembly.begin(config, toy, 0, assembly.Shared(), Interruption(), {}, lambda what, share: None).params
     best = best_of(study[0], "combined")["params"]
     assert best["stage1/conv/kernel"].shape == (3, 3, 1, 6)
     assert best["stage1/conv/kernel"].tobytes() == np.asarray(start["stage1/conv/kernel"]).tobytes()
@@ -214,11 +214,29 @@ def test_head_that_was_cut_off_before_its_status_is_found_anew(study: tuple[Stud
     assert np.isfinite(cnnjax.load(unit.folder).predict(toy.test.images)).all()
 
 
-def test_features_larger_than_memory_are_files_until_the_study_ends(
+def test_head_that_did_not_converge_is_said_in_the_log_and_beside_the_table(
+    study: tuple[Study, list[int]],
+    toy: Dataset,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    monkeypatch.setattr(head, "logistic_path", functools.partial(head.logistic_path, most_iterations=1))
+    config = override(study[0].experiment.arms["logistic"], {"filters": "stage1/.*=he,frozen;head/.*=init,trained"})
+    other = Study(epath.Path(tmp_path), Experiment("hasty", "How hasty?", {"logistic": config}), 1)
+    run(other, toy)
+    says = "logistic seed 0: L-BFGS did not converge at strength 0.1, 0.001, the chosen one among them"
+    assert says in caplog.messages
+    assert warnings(other) == [says]
+    assert says in study_block(other)
+    assert warnings(study[0]) == []
+    assert not troubles(other)  # it is no failure
+
+
+def test_features_are_files_until_the_study_ends(
     study: tuple[Study, list[int]], toy: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for module in (assembly, feature_files):
-        monkeypatch.setattr(module, "MOST_FEATURE_BYTES", 84 * 18 * 4 - 1)
+    monkeypatch.setattr(assembly, "MOST_FEATURE_BYTES", 84 * 18 * 4 - 1)
     seen: list[tuple[list[str], bool]] = []
     fit_head = closed_form.fit_head
 
@@ -229,12 +247,14 @@ def test_features_larger_than_memory_are_files_until_the_study_ends(
 
     monkeypatch.setattr(closed_form, "fit_head", look)
     plan = f"stage1/.*=checkpoint:{study[0].folder}/runs/learned/seed0,frozen;head/.*=init,trained"
-    arms = {name: override(study[0].experiment.arms[name], {"filters": plan}) for name in ("ridge", "logistic")}
+    arms = {
+        name: override(study[0].experiment.arms[name], {"filters": plan}) for name in ("ridge", "logistic", "taken")
+    }
     other = Study(epath.Path(tmp_path), Experiment("large", "How large?", arms), 2)
     with counted() as calls:
         run(other, toy)
     assert calls == [84]
-    assert [is_file for _, is_file in seen] == [True] * 4
+    assert [is_file for _, is_file in seen] == [True] * 4  # `taken`, whose head is trained by steps, is not asked
     assert all(files == seen[0][0] and len(files) == 1 and files[0].endswith(".npy") for files, _ in seen)
     assert not (other.folder / "features").exists()
     # The head is the one from features that were in memory.

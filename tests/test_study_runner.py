@@ -9,7 +9,7 @@ import pytest
 from etils import epath
 from rich.console import Console
 
-from cnnjax.config import Config, DataConfig, RequestError, TrainConfig
+from cnnjax.config import Config, DataConfig, ModelConfig, RequestError, StudyConfig, TrainConfig, override
 from cnnjax.data.dataset import Dataset
 from cnnjax.study import runner
 from cnnjax.study.experiment import Experiment
@@ -71,6 +71,31 @@ def test_failed_and_diverged_runs_are_marked_and_the_others_go_on(
     assert Path(__file__).name in fails["where"]
     assert "fails seed 0: failed (ValueError: no) in" in printed
     assert "diverges seed 0: diverged in" in printed
+
+
+def test_first_run_of_each_arm_says_what_is_trained(
+    tmp_path: Path, digits: Dataset, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(runner, "run_pack", lambda pack, *arguments: dict.fromkeys(pack.units, "finished"))
+    model = ModelConfig(name="convnet", width=2, depth=1, kernel_size=3, norm="batch")
+    plans = {
+        "learned": ".*=init,trained",
+        "frozen": "stage1/conv/.*=gaussian,frozen;stage1/norm/.*=init,frozen;head/.*=init,trained",
+        "combined": ".*/conv/kernel=he,frozen,3;(.*norm|head)/.*=init,trained",
+    }
+    arms = {
+        name: override(Config(model=model, study=StudyConfig(pack=1)), {"filters": plan})
+        for name, plan in plans.items()
+    }
+    study = Study(epath.Path(tmp_path), Experiment("question", "Why?", arms), 2)
+    with caplog.at_level("INFO", logger="cnnjax"):
+        run(study, digits, Interruption())
+    # A kernel of 18, a norm of 4, a head of 32 * 10 + 10; and 3 times the kernel with a matrix of 6 x 2.
+    assert caplog.messages == [
+        "learned: 352 of 352 parameters are trained",
+        "frozen: 330 of 352 parameters are trained; frozen: stage1/conv/.* (gaussian), stage1/norm/.* (init)",
+        "combined: 346 of 400 parameters are trained; combined: .*/conv/kernel (3 times as many frozen filters, he)",
+    ]
 
 
 def test_full_disk_ends_the_study(tmp_path: Path, digits: Dataset, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -34,7 +34,7 @@ def quietly(what: str, share: float) -> None:
 
 
 def begun(config: Config, data: Dataset, seed: int, shared: Shared, saved: Saved | None = None) -> Beginning:
-    return begin(config, data, seed, shared, Interruption(), saved or {}, quietly, to_disk=False)
+    return begin(config, data, seed, shared, Interruption(), saved or {}, quietly)
 
 
 def test_assembly_is_as_long_as_the_config_says(linear: Assembly) -> None:
@@ -128,9 +128,7 @@ def test_seeds_share_features_where_they_share_the_prefix(toy: Dataset, computed
     assert computed == [84, 84]
 
 
-def test_no_features_where_they_would_be_of_no_use(
-    toy: Dataset, computed: list[int], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_no_features_where_they_would_be_of_no_use(toy: Dataset, computed: list[int]) -> None:
     learned = override(FROZEN, {"filters": ".*=init,trained"})
     augmented = override(FROZEN, {"data.augment": "shift"})
     for config in (learned, augmented):
@@ -138,11 +136,7 @@ def test_no_features_where_they_would_be_of_no_use(
         assert run.after is None
         np.testing.assert_array_equal(run.examples[:50], toy.train.images)
         np.testing.assert_array_equal(run.examples[71:], toy.test.images)
-    monkeypatch.setattr(assembly, "MOST_FEATURE_BYTES", 84 * 3 * 3 * 2 * 4 - 1)
-    assert begun(FROZEN, toy, 0, Shared()).after is None
     assert not computed
-    monkeypatch.setattr(assembly, "MOST_FEATURE_BYTES", 84 * 3 * 3 * 2 * 4)
-    assert begun(FROZEN, toy, 0, Shared()).after == "stage1"
 
 
 def test_signal_ends_the_preparation(toy: Dataset) -> None:
@@ -154,7 +148,7 @@ def test_signal_ends_the_preparation(toy: Dataset) -> None:
 
     told: list[str] = []
     with pytest.raises(Stopped):
-        begin(FROZEN, toy, 0, Shared(), interruption, {}, receive, to_disk=False)
+        begin(FROZEN, toy, 0, Shared(), interruption, {}, receive)
     assert told == ["computing features of stage1"]
 
 

@@ -31,7 +31,7 @@ KERNEL, BIAS = "head/layer/kernel", "head/layer/bias"
 @pytest.fixture(scope="module")
 def beginning(digits: Dataset) -> Beginning:
     """A stage of random filters, and the features of all splits."""
-    found = begin(CONFIG, digits, 0, Shared(), Interruption(), {}, lambda what, share: None, to_disk=True)
+    found = begin(CONFIG, digits, 0, Shared(), Interruption(), {}, lambda what, share: None)
     assert found.after == "stage1"
     return found
 
@@ -87,7 +87,9 @@ def test_every_strength_has_scikit_learns_accuracy(
         assert trial["accuracy"] == pytest.approx(expected, abs=1.5 / 180)
         assert trial.get("converged", 1) == 1
     kernel, bias = references[found.strength]
-    np.testing.assert_allclose(found.params[KERNEL], kernel, atol=0.01 * np.abs(kernel).max())
+    # scikit-learn's L-BFGS stops where the loss no longer falls, some way from where the gradient is 0.
+    off = {"ridge": 1e-4, "logistic": 0.01}[name]
+    np.testing.assert_allclose(found.params[KERNEL], kernel, atol=off * np.abs(kernel).max())
     accuracy = scored(features["test"], digits.test.labels, kernel, bias)
     assert found.metrics["test"]["accuracy"] == pytest.approx(accuracy, abs=1.5 / 359)
     assert accuracy > 0.85

@@ -83,6 +83,18 @@ def test_duplicated_and_constant_features_at_tiny_strengths(width: int) -> None:
     np.testing.assert_allclose(path.kernels[:, -2:], 0, atol=1e-8)
 
 
+@pytest.mark.parametrize("examples", [40, pytest.param(3, marks=pytest.mark.slow)], ids=["tall", "wide"])
+def test_strength_below_what_rounding_leaves_is_not_taken_for_more(examples: int) -> None:
+    # The smallest direction has 1e-4 of the largest eigenvalue: a strength as large as rounding takes 1% off it.
+    features, targets = draw(examples, 4)
+    left, _, right = np.linalg.svd(np.float64(features) - features.mean(0), full_matrices=False)
+    rank = min(examples - 1, 4)
+    features = np.float32((left[:, :rank] * np.geomspace(1, 1e-2, rank)) @ right[:rank])
+    path = ridge_path(array_rows(features), examples, targets, (0.0,), 64)
+    expected = np.linalg.pinv(np.float64(features) - features.mean(0), rcond=1e-5) @ (targets - targets.mean(0))
+    np.testing.assert_allclose(path.kernels[0], expected, atol=1e-3 * np.abs(expected).max())
+
+
 @pytest.mark.slow
 def test_rare_features_are_known_as_well_as_common_ones() -> None:
     # Some pixels of digits are ink in one image only: eigenvalues of a millionth of the largest.

@@ -1,4 +1,4 @@
-"""The device-resident feed: all examples live on the device, and a batch is a gather."""
+"""The feed: where all examples live on the device, a batch is a gather."""
 
 from typing import NamedTuple
 
@@ -10,7 +10,7 @@ from cnnjax.data.dataset import Split
 
 
 class Feed(NamedTuple):
-    """Examples, on the device once they are trained on.
+    """Examples, on the device once they are trained on; of too many for it, a window at a time.
 
     Attributes:
       images: [N, ...], uint8 as read, or float32 (signals, or the features of a frozen prefix).

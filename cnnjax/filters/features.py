@@ -14,7 +14,7 @@ from cnnjax.data.feed import standardise
 from cnnjax.filters.plan import Flat
 from cnnjax.models.network import Network, run_stages
 
-# What is kept in memory; more than this goes to disk, where there is one.
+# What is kept in memory; an array of more is read part by part, from its file where there is one.
 MOST_FEATURE_BYTES = 2**30
 
 FeatureFunction = Callable[[dict[str, Any], jax.Array], jax.Array]

@@ -1,6 +1,7 @@
 """One run of a study whose head is found in closed form, or to convergence, on frozen features."""
 
 import contextlib
+import logging
 import time
 from typing import Any
 
@@ -14,6 +15,8 @@ from cnnjax.train.assembly import Shared, begin, sizes_of
 from cnnjax.train.checkpoint import Checkpoints
 from cnnjax.train.head import fit_head
 from cnnjax.train.interruption import Interruption
+
+log = logging.getLogger(__name__)
 
 
 def run_head(
@@ -33,10 +36,12 @@ def run_head(
       FloatingPointError: if it diverges.
     """
     started = time.monotonic()
-    beginning = begin(config, dataset, unit.seed, shared, interruption, sources, progress.prepare, to_disk=True)
+    beginning = begin(config, dataset, unit.seed, shared, interruption, sources, progress.prepare)
     preparation = time.monotonic() - started
     fitted = fit_head(config.head, beginning, dataset.summary, interruption)
     seconds = {"train": time.monotonic() - started - preparation, "preparation": preparation}
+    if fitted.warning:
+        log.warning("%s seed %d: %s", unit.arm, unit.seed, fitted.warning)
     with contextlib.closing(MetricsFile(unit.folder, -1)) as metrics:
         for number, trial in enumerate(fitted.trials):
             metrics.append({"step": number, "split": "validation", **trial})
@@ -50,6 +55,7 @@ def run_head(
         "steps": 0,
         "best_step": 0,
         "strength": fitted.strength,
+        **({"warning": fitted.warning} if fitted.warning else {}),
         "metrics": {split: fitted.metrics[split] for split in ("validation", "test")},
         **sizes_of(beginning.blueprint),
         "seconds": seconds,

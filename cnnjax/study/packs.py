@@ -15,6 +15,7 @@ from cnnjax.config import Config, DataConfig, FilterRule, FitConfig, MeasureConf
 from cnnjax.data.dataset import Dataset
 from cnnjax.study.arms import needed_arms
 from cnnjax.study.workdir import ALONE, Choice, Unit
+from cnnjax.train.assembly import features_fit
 from cnnjax.train.compilation_cache import compilation_folder
 from cnnjax.train.hyperparameters import program_config
 from cnnjax.train.interruption import Interruption
@@ -93,7 +94,7 @@ def _depth(arm: str, arms: Mapping[str, Config]) -> int:
 def _choose(config: Config, dataset: Dataset, runs: int, interruption: Interruption) -> Choice:
     """For so many runs. A pack that is resumed with fewer keeps its slots: the same program computes the same bits."""
     wanted = config.study.pack
-    if wanted == 1:
+    if wanted == 1 or not features_fit(config, dataset.summary):
         return ALONE
     gains = backend_gains(interruption)
     form, gain = expected_gain(gains, step_multiply_adds(config, dataset.summary))

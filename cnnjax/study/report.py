@@ -20,7 +20,7 @@ from cnnjax.study.image_figures import confusion, draw_images, similarity
 from cnnjax.study.loading import Run, load
 from cnnjax.study.measure_figures import draw_measures, gradient_curves
 from cnnjax.study.records import read_rows
-from cnnjax.study.results import measured_rows, summarise, troubles, write_results
+from cnnjax.study.results import measured_rows, summarise, troubles, warnings, write_results
 from cnnjax.study.screening_figures import draw_screening
 from cnnjax.study.summary import headings, table_rows
 from cnnjax.study.workdir import Study, Unit, read_status
@@ -70,7 +70,7 @@ def write_report(study: Study) -> None:
         question=study.experiment.question,
         headings=headings(study),
         rows=table_rows(summary),
-        troubles=troubles(study),
+        troubles=[*troubles(study), *warnings(study)],
         columns=["arm", *study.experiment.columns] if study.experiment.columns else [],
         measured=measured_rows(study, results),
         findings=screening.findings(table, floor) if study.experiment.screening else [],

@@ -131,6 +131,12 @@ def troubles(study: Study) -> list[str]:
     return lines
 
 
+def warnings(study: Study) -> list[str]:
+    """One line for each finished run that there is something to be said against."""
+    statuses = ((unit, read_status(unit)) for unit in study.units)
+    return [f"{unit.arm} seed {unit.seed}: {status['warning']}" for unit, status in statuses if "warning" in status]
+
+
 def percent(value: Estimate | None, *, signed: bool = False) -> str:
     """A share as text in percent, with its interval: `95.1 [94.0, 96.2]`."""
     if value is None or value.seeds == 0:

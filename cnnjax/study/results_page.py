@@ -7,7 +7,7 @@ from etils import epath
 from cnnjax.config import RequestError
 from cnnjax.study import screening
 from cnnjax.study.files import write_text
-from cnnjax.study.results import collect, measured_rows, summarise, troubles
+from cnnjax.study.results import collect, measured_rows, summarise, troubles, warnings
 from cnnjax.study.summary import headings, table_rows
 from cnnjax.study.workdir import Study, read_study
 
@@ -61,7 +61,7 @@ def study_block(study: Study) -> str:
         table = screening.screening_table(results, study.experiment.screening)
         found = screening.findings(table, screening.linear_on_pixels(results))
         lines += ["", *_table(["quantity", "value", "how"], [list(finding) for finding in found])]
-    lines += [f"\n{trouble}" for trouble in troubles(study)]
+    lines += [f"\n{line}" for line in [*troubles(study), *warnings(study)]]
     return "\n".join([*lines, "<!-- end -->", ""])
 
 

@@ -19,7 +19,7 @@ from cnnjax.study.sources import foresee_sources
 from cnnjax.study.workdir import Study, Unit, read_status, write_study
 from cnnjax.train.assembly import Shared
 from cnnjax.train.interruption import Interruption
-from cnnjax.train.setup import check_request
+from cnnjax.train.setup import check_request, make_blueprint, what_is_trained
 
 log = logging.getLogger(__name__)
 
@@ -81,9 +81,16 @@ def run_study(
     features = FileStore(study.folder)
     shared = Shared(features=features)
     runs = _Runs(study, datasets, shared, interruption, extent)
+    seed_after_seed = all(pack.form is None for pack in packs)
+    begun = set[str]()
     with StudyProgress(console, units) as progress:
-        for pack in packs:
+        for before, pack in zip([None, *packs], packs, strict=False):
             interruption.check()
+            if seed_after_seed and before and before.units[0].seed != pack.units[0].seed:
+                features.forget_unused()
+            for arm in dict.fromkeys(unit.arm for unit in pack.units if unit.arm not in begun):
+                runs.announce(arm)
+                begun.add(arm)
             progress.begin(*pack.units)
             outcomes = runs.outcomes(pack, progress)
             progress.end(*(outcomes[unit] for unit in pack.units))
@@ -100,6 +107,12 @@ class _Runs:
     shared: Shared
     interruption: Interruption
     extent: Extent
+
+    def announce(self, arm: str) -> None:
+        """Logs what is trained in an arm."""
+        config = self.study.experiment.arms[arm]
+        blueprint = make_blueprint(config, self.datasets[config.data].summary)
+        log.info("%s: %s", arm, what_is_trained(blueprint, config.filters))
 
     def outcomes(self, pack: Pack, progress: StudyProgress) -> dict[Unit, str]:
         """What became of each run. Where runs fail together, each is tried alone: it may be the fault of one."""

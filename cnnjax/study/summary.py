@@ -7,7 +7,7 @@ from rich.table import Table
 
 from cnnjax.config import RequestError
 from cnnjax.study import screening
-from cnnjax.study.results import percent, summarise, troubles
+from cnnjax.study.results import percent, summarise, troubles, warnings
 from cnnjax.study.workdir import Study
 
 HEADINGS = ("arm", "test accuracy (%)", "difference to {} (%)", "parameters trained", "training (s)", "runs")
@@ -45,7 +45,7 @@ def print_summary(study: Study, results: pd.DataFrame, console: Console) -> None
         architectures = screening.screening_table(results, study.experiment.screening)
         for quantity, value, _ in screening.findings(architectures, screening.linear_on_pixels(results)):
             console.print(f"{quantity}: {value}", markup=False, highlight=False, soft_wrap=True)
-    for line in troubles(study):
+    for line in [*troubles(study), *warnings(study)]:
         console.print(line, markup=False, highlight=False, soft_wrap=True)
     console.print(f"report: {study.folder / 'report.html'}", markup=False, highlight=False, soft_wrap=True)
 

@@ -4,6 +4,7 @@ Runs that differ in values alone (seeds, random filters) share what is compiled.
 """
 
 import dataclasses
+import math
 from collections.abc import Hashable, Sequence
 from types import MappingProxyType
 
@@ -27,6 +28,7 @@ from cnnjax.filters.features import (
 from cnnjax.filters.greedy import Between, Look, look_function, plan_fittings
 from cnnjax.filters.plan import Flat
 from cnnjax.filters.saved import Saved
+from cnnjax.models.network import abstract_variables
 from cnnjax.ops.keys import stream_key
 from cnnjax.train.devices import AXIS, replicate
 from cnnjax.train.hyperparameters import hyperparameters, program_config
@@ -47,6 +49,7 @@ from cnnjax.train.setup import (
 )
 from cnnjax.train.state import TrainState, initial_state
 from cnnjax.train.step import Inputs, Keys, Task, variables_of
+from cnnjax.train.windows import compile_windows
 
 _NO_FEED = Feed(np.zeros(0), np.zeros(0))
 
@@ -95,6 +98,7 @@ class Member:
       steps_per_epoch: of the training split.
       blueprint: the network under its plan.
       from_features: whether the feeds hold the features of the frozen prefix instead of images.
+      in_windows: whether these are more than memory holds, so that it is trained alone, window by window.
     """
 
     shape: Hashable
@@ -105,6 +109,7 @@ class Member:
     steps_per_epoch: int
     blueprint: Blueprint
     from_features: bool
+    in_windows: bool
 
 
 @dataclasses.dataclass(frozen=True)
@@ -137,8 +142,6 @@ def begin(
     interruption: Interruption,
     saved: Saved,
     tell: Between,
-    *,
-    to_disk: bool,
 ) -> Beginning:
     """The starting values of a run, and the features of its frozen prefix.
 
@@ -150,7 +153,6 @@ def begin(
       interruption: looked at between two pieces of work.
       saved: all saved sources that the plan names.
       tell: of the fitting of filters, and of the features.
-      to_disk: whether features that memory does not hold are wanted too.
 
     Raises:
       Stopped: after a signal.
@@ -164,13 +166,9 @@ def begin(
 
     params, stats = _start(config, dataset, seed, blueprint, shared, saved, between)
     images, labels = dataset.together.images, dataset.together.labels
-    features = None
-    if blueprint.parts.prefix is not None and not config.data.augment:
-        features = _prefix_features(
-            config, dataset.summary, blueprint, (params, stats), images, shared, between, to_disk=to_disk
-        )
-    if features is None:
+    if blueprint.parts.prefix is None or config.data.augment:
         return Beginning(blueprint, params, stats, None, images, labels)
+    features = _prefix_features(config, dataset.summary, blueprint, (params, stats), images, shared, between)
     return Beginning(blueprint, params, stats, blueprint.parts.prefix, features, labels)
 
 
@@ -206,19 +204,14 @@ def _prefix_features(
     images: np.ndarray,
     shared: Shared,
     between: Between,
-    *,
-    to_disk: bool,
-) -> np.ndarray | None:
-    """What the frozen prefix makes of the images; None where memory does not hold it and the disk is not wanted."""
+) -> np.ndarray:
+    """What the frozen prefix makes of the images."""
     model, prefix = blueprint.model, str(blueprint.parts.prefix)
     key = (config.model, config.data, prefix)
     if key not in shared.prefixes:
         shared.prefixes[key] = feature_function(model, prefix, summary.mean, summary.std)
     function, variables = shared.prefixes[key], variables_of(*start)
     shape, dtype = feature_shape(function, variables, summary.shape)
-    whole = (len(images), *shape)
-    if not to_disk and np.prod(whole) * dtype.itemsize > MOST_FEATURE_BYTES:
-        return None
     stages = model.stage_names[: model.stage_names.index(prefix) + 1]
     inside = [{path: flat[path] for path in flat if path.split("/")[0] in stages} for flat in start]
 
@@ -228,7 +221,18 @@ def _prefix_features(
 
         compute_features(function, variables, images, config.train.eval_batch_size, out, tell)
 
-    return shared.features.get(feature_key(key, *inside), whole, dtype, fill)
+    return shared.features.get(feature_key((key, summary), *inside), (len(images), *shape), dtype, fill)
+
+
+def features_fit(config: Config, summary: DataSummary) -> bool:
+    """Whether memory holds the features of the run's frozen prefix, or it has none that are kept."""
+    blueprint = make_blueprint(config, summary)
+    prefix = blueprint.parts.prefix
+    if prefix is None or config.data.augment:
+        return True
+    function = feature_function(blueprint.model, prefix, summary.mean, summary.std)
+    shape, dtype = feature_shape(function, dict(abstract_variables(blueprint.model, summary.shape)), summary.shape)
+    return sum(summary.sizes.values()) * math.prod(shape) * dtype.itemsize <= MOST_FEATURE_BYTES
 
 
 def make_member(
@@ -244,13 +248,13 @@ def make_member(
 ) -> Member:
     """A run that is trained step by step; arguments and errors as in `begin`.
 
-    Features of a frozen prefix that do not fit in memory are computed anew at each step.
+    Features of a frozen prefix that memory does not hold are read window by window; see `cnnjax.train.windows`.
 
     Args:
       axis: that its batch is spread over; None for a run that is trained together with others.
     """
     summary, sizes = dataset.summary, dataset.summary.sizes
-    start = begin(config, dataset, seed, shared, interruption, saved, tell, to_disk=False)
+    start = begin(config, dataset, seed, shared, interruption, saved, tell)
     blueprint, params, stats = start.blueprint, start.params, start.stats
     parts, train = blueprint.parts, config.train
 
@@ -284,6 +288,7 @@ def make_member(
         steps_per_epoch=steps_per_epoch,
         blueprint=blueprint,
         from_features=start.after is not None,
+        in_windows=start.after is not None and start.examples.nbytes > MOST_FEATURE_BYTES,
     )
 
 
@@ -318,9 +323,15 @@ def assemble(config: Config, dataset: Dataset, seed: int, shared: Shared, interr
 
 def assemble_alone(member: Member, shared: Shared) -> Assembly:
     """A run whose batch is spread over the devices; `shared` is added to."""
-    state, inputs = replicate(member.state), replicate(member.inputs)
+    state = replicate(member.state)
+    if member.in_windows:
+        own = replicate(member.inputs._replace(train=_NO_FEED, held_out=_NO_FEED))
+        inputs = own._replace(train=member.inputs.train, held_out=member.inputs.held_out)
+    else:
+        inputs = replicate(member.inputs)
     if member.shape not in shared.programs:
-        shared.programs[member.shape] = compile_program(member.task, state, inputs)
+        compile_for = compile_windows if member.in_windows else compile_program
+        shared.programs[member.shape] = compile_for(member.task, state, inputs)
     return Assembly(shared.programs[member.shape], state, inputs, (member,))
 
 

@@ -46,6 +46,16 @@ class FittedHead:
     trials: list[dict[str, Any]]
     metrics: dict[str, dict[str, float]]
 
+    @property
+    def warning(self) -> str | None:
+        """One line that names the strengths at which it did not converge; None if it did at all."""
+        wrong = [trial["strength"] for trial in self.trials if not trial.get("converged", 1)]
+        chosen = ", the chosen one" if wrong == [self.strength] else ", the chosen one among them"
+        names = ", ".join(f"{strength:g}" for strength in wrong)
+        return (
+            f"L-BFGS did not converge at strength {names}{chosen if self.strength in wrong else ''}" if wrong else None
+        )
+
 
 def fit_head(
     config: HeadConfig,

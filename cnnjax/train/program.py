@@ -53,17 +53,19 @@ class Report(NamedTuple):
     best_step: jax.Array
 
 
-def compile_program(task: Task, state: TrainState, inputs: Inputs) -> Program:
+def compile_program(task: Task, state: TrainState, inputs: Inputs, *, in_turn: bool = False) -> Program:
     """The program of a run alone, compiled for these shapes; the values of the arrays do not matter.
 
     Args:
       task: what to train.
       state, inputs: of any run of the task, on all devices.
+      in_turn: whether the training examples are the batches of W consecutive steps, that of step s at place s % W, in
+        the place of all examples in any order.
     """
     shard = shards()
 
     def train_here(shard: jax.Array, state: TrainState, given: tuple[Inputs, jax.Array]) -> TrainState:
-        return train_chunk(task, state, *given, shard)
+        return (train_in_turn if in_turn else train_chunk)(task, state, *given, shard)
 
     def evaluate_here(shard: jax.Array, sums: Sums, given: tuple) -> Sums:
         return evaluate_block(task, sums, *given, shard=shard)
@@ -114,6 +116,14 @@ def train_chunk(
 
     # The number of steps is an argument, so that one compiled program serves chunks of every length.
     return lax.fori_loop(0, steps, body, (state, order_at(state.step)))[0]
+
+
+def train_in_turn(
+    task: Task, state: TrainState, inputs: Inputs, steps: jax.Array, shard: jax.Array | int = 0
+) -> TrainState:
+    """As `train_chunk`, on a window of examples; see `compile_program`."""
+    order = jnp.arange(len(inputs.train.labels))
+    return lax.fori_loop(0, steps, lambda _, state: train_step(task, state, inputs, shard, order), state)
 
 
 def evaluate_block(

@@ -185,6 +185,21 @@ def count(abstract: Flat, paths: frozenset[str]) -> int:
     return sum(math.prod(abstract[path].shape) for path in paths)
 
 
+def what_is_trained(blueprint: Blueprint, plan: Sequence[FilterRule]) -> str:
+    """One line: how many parameters are trained, and which patterns of the plan are frozen or combined."""
+    params = blueprint.abstract["params"]
+    every, trained = (count(params, paths) for paths in (frozenset(blueprint.rules), blueprint.parts.trained))
+    frozen = [f"{rule.pattern} ({rule.source})" for rule in plan if rule.state == "frozen" and not rule.combinations]
+    combined = [
+        f"{rule.pattern} ({rule.combinations} times as many {rule.state} filters, {rule.source})"
+        for rule in plan
+        if rule.combinations
+    ]
+    parts = [f"{trained:,} of {every:,} parameters are trained"]
+    parts += [f"{what}: {', '.join(rules)}" for what, rules in (("frozen", frozen), ("combined", combined)) if rules]
+    return "; ".join(parts)
+
+
 def head_place(blueprint: Blueprint) -> Place:
     """The dense layer that is all that is trained, which a head in closed form can stand for.
 

@@ -40,8 +40,8 @@ class Inputs(NamedTuple):
 
     Attributes:
       frozen: the parameters and batch statistics that stay, by path.
-      train: the training examples.
-      held_out: those of the validation split, and behind them those of the test split.
+      train: the training examples; those of a window of steps where they are too many for the device.
+      held_out: those of the validation split, and behind them those of the test split; likewise.
       keys: of the run's seed.
       numbers: of the run.
     """
@@ -103,7 +103,7 @@ def train_step(task: Task, state: TrainState, inputs: Inputs, shard: jax.Array |
       state: before the step.
       inputs: of the run.
       shard: the number of this device on the axis.
-      order: the epoch's order of the examples.
+      order: the epoch's, or the window's, order of the examples.
     """
     numbers = inputs.numbers
     share = task.batch_size // axis_size(task.axis)
