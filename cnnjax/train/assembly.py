@@ -28,7 +28,7 @@ from cnnjax.filters.features import (
 from cnnjax.filters.greedy import Between, Look, look_function, plan_fittings
 from cnnjax.filters.plan import Flat
 from cnnjax.filters.saved import Saved
-from cnnjax.models.network import abstract_variables
+from cnnjax.models.tracing import abstract_variables
 from cnnjax.ops.keys import stream_key
 from cnnjax.train.devices import AXIS, replicate
 from cnnjax.train.hyperparameters import hyperparameters, program_config

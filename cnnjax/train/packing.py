@@ -12,7 +12,8 @@ import numpy as np
 from cnnjax.config import Config, DataConfig, ModelConfig, OptimConfig, TrainConfig
 from cnnjax.data.dataset import Dataset, DataSummary, Split
 from cnnjax.models.cost import intermediate_bytes, multiply_adds
-from cnnjax.models.network import abstract_variables, run_stages
+from cnnjax.models.network import run_stages
+from cnnjax.models.tracing import abstract_variables
 from cnnjax.train.assembly import Assembly, Shared, assemble_alone, assemble_together, make_member
 from cnnjax.train.interruption import Interruption
 from cnnjax.train.population import Form
