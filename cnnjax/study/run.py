@@ -20,7 +20,7 @@ from cnnjax.study.files import write_json
 from cnnjax.study.progress import StudyProgress
 from cnnjax.study.records import MetricsFile, Row
 from cnnjax.study.sources import read_sources
-from cnnjax.study.workdir import Unit
+from cnnjax.study.workdir import FORMAT, Unit
 from cnnjax.train.assembly import Assembly, Shared, assemble, begin, best_variables, sizes_of
 from cnnjax.train.checkpoint import Checkpoint, Checkpoints
 from cnnjax.train.devices import replicate
@@ -81,7 +81,7 @@ def run_unit(
     """
     unit.folder.mkdir(parents=True, exist_ok=True)
     about = {"arm": unit.arm, "seed": unit.seed, "dataset": dataclasses.asdict(dataset.summary)}
-    write_json(unit.folder / "config.json", {"config": to_dict(config), **about})
+    write_json(unit.folder / "config.json", {"format": FORMAT, "config": to_dict(config), **about})
     write_json(unit.folder / "status.json", {"state": "running"})
     with interruption.nothing_to_save():
         sources = read_sources(config.filters, config.model.name, unit.seed, folder)

@@ -6,7 +6,9 @@ Runs that differ in values alone (seeds, random filters) share what is compiled.
 import dataclasses
 from collections.abc import Hashable
 from types import MappingProxyType
+from typing import Any
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 
@@ -137,6 +139,13 @@ def begin(
     if features is None:
         return Beginning(blueprint, params, stats, None, images, labels)
     return Beginning(blueprint, params, stats, blueprint.parts.prefix, features, labels)
+
+
+def starting_variables(config: Config, dataset: Dataset, seed: int, saved: Saved) -> dict[str, Any]:
+    """`params` and `batch_stats`, nested, of a run before its first step; arguments and errors as in `begin`."""
+    blueprint = make_blueprint(config, dataset.summary, AXIS)
+    start = _start(config, dataset, seed, blueprint, Shared(), saved, lambda what, share: None)
+    return jax.device_get(variables_of(*start))
 
 
 def _start(
