@@ -76,6 +76,11 @@ def test_override_changes_the_named_fields_alone(changes: dict[str, Any]) -> Non
         ("fit.whitening", "0", 0.0),
         ("data.augment", "flip, shift", ("flip", "shift")),
         ("data.augment", "", ()),
+        (
+            "measures.transformations",
+            "translation(border=zeros,direction=(1, 0)), blur(radius=2),rotation",
+            ("translation(border=zeros,direction=(1, 0))", "blur(radius=2)", "rotation"),
+        ),
         ("study.seeds", "3", 3),
         ("model.width", "none", None),
         ("model.norm", "batch", "batch"),
