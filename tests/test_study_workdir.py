@@ -175,7 +175,7 @@ def test_file_in_place_of_a_folder(tmp_path: Path) -> None:
     assert "is a file; give a folder" in refused(epath.Path(tmp_path / "thesis.tex"), experiment())
 
 
-@pytest.mark.parametrize("text", ["", "{", "[]", "null", '{"format": 5}', '{"format": 5, "experiment": "question"}'])
+@pytest.mark.parametrize("text", ["", "{", "[]", "null", '{"format": 6}', '{"format": 6, "experiment": "question"}'])
 def test_unreadable_study(folder: epath.Path, text: str) -> None:
     (folder / "study.json").write_text(text)
     message = refused(folder, experiment())
@@ -185,7 +185,7 @@ def test_unreadable_study(folder: epath.Path, text: str) -> None:
 def test_study_of_another_format(folder: epath.Path) -> None:
     values = json.loads((folder / "study.json").read_text())
     (folder / "study.json").write_text(json.dumps({**values, "format": 99}))
-    assert "has format 99; this version reads 5" in refused(folder, experiment())
+    assert "has format 99; this version reads 6" in refused(folder, experiment())
 
 
 def test_no_study(tmp_path: Path) -> None:
