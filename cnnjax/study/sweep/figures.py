@@ -16,7 +16,8 @@ from cnnjax.study.sweep.ranking import Standing, standings, units_by_arm
 from cnnjax.study.sweep.spec import Choices, Dimension, Value, text_of
 from cnnjax.study.workdir import Study
 
-_COLOURS = matplotlib.colormaps["viridis"]
+# The best is the darkest.
+_COLOURS = matplotlib.colormaps["viridis_r"]
 
 
 def draw_sweep(study: Study) -> list[Picture]:
@@ -84,9 +85,8 @@ def _marks(dimension: Dimension) -> Sequence[Value]:
 def _axis(axes: Axes, number: int, marks: Mapping[float, str]) -> None:
     axes.axvline(number, color="black", lw=0.8)
     for height, text in marks.items():
-        axes.annotate(
-            text, (number, height), (4, 0), textcoords="offset points", fontsize="small", va="center", parse_math=False
-        )
+        label = axes.annotate(text, (number, height), (4, 0), textcoords="offset points", fontsize="small", va="center")
+        label.set(parse_math=False, bbox={"facecolor": "white", "alpha": 0.7, "lw": 0, "pad": 1})
 
 
 def trial_curves(arm: str, seen: Sequence[Standing], rows: Mapping[str, Sequence[pd.DataFrame]]) -> Picture:

@@ -133,10 +133,16 @@ def go_on(before: Sweep | None, asked: Sweep | None, where: str) -> Sweep | None
     """
     if before is None and asked is None:
         return None
-    if before is None or asked is None:
-        problem = "no sweep" if before is None else f"a sweep; give its flags again: {before.flags}"
-        raise RequestError(f"--workdir: {where} holds a study of {problem}, or use another folder")
-    if before.dimensions != asked.dimensions or before.flags != asked.flags:
+    if before is None:
+        raise RequestError(
+            f"--workdir: {where} holds a study that is no sweep; leave out --sweep, or use another folder"
+        )
+    if asked is None:
+        raise RequestError(
+            f"--workdir: {where} holds a sweep; give its flags again ({before.flags}), or another folder"
+        )
+    now, then = ((it.dimensions, it.search, it.count, bool(it.owner)) for it in (asked, before))
+    if now != then:
         raise RequestError(f"--workdir: {where} holds another sweep ({before.flags}); use another folder")
     return dataclasses.replace(asked, owner=before.owner, trials=before.trials, complete=before.complete)
 
