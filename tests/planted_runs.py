@@ -36,9 +36,15 @@ class PlantedRuns:
         self.calls: list[tuple[list[str], float | None, bool]] = []
 
     def __call__(
-        self, study: Study, units: list[Unit], *others: Any, until: float | None = None, test: bool = True
+        self,
+        study: Study,
+        units: list[Unit],
+        datasets: Any,
+        console: Any,
+        interruption: Any,
+        until: float | None,
+        test: bool,
     ) -> None:
-        *_, until, test = (None, None, *others) if len(others) > 3 else (until, test)
         self.calls.append(([f"{unit.arm}/{unit.seed}" for unit in units], until, test))
         for unit in units:
             if self.stop_after == 0:
@@ -80,7 +86,7 @@ def plant(monkeypatch: pytest.MonkeyPatch, runs: PlantedRuns) -> PlantedRuns:
     return runs
 
 
-def tested(workdir: Path) -> list[str]:
+def arms_tested(workdir: Path) -> list[str]:
     """The arms that have read the test split."""
     statuses = {path: json.loads(path.read_text()) for path in sorted(epath.Path(workdir).glob("runs/*/*/status.json"))}
     return [path.parts[-3] for path, status in statuses.items() if "test" in status.get("metrics", {})]

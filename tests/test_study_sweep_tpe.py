@@ -145,7 +145,7 @@ def test_optuna_is_not_installed(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.parametrize("url", ["sqlit:///x.db", "nowhere", "sqlite:////no/such/folder/x.db"])
-def test_storage_that_cannot_be_opened(storage: Any) -> None:
+def test_storage_that_cannot_be_opened(url: str) -> None:
     with pytest.raises(RequestError, match=f"--storage={url}: Optuna cannot open it") as raised:
         open_storage(url)
     assert "\n" not in str(raised.value)
