@@ -16,7 +16,7 @@ from launch import main
 from tests.launching import EXPERIMENT, ROOT, launch, outcome, start
 from tests.planted_runs import arms_tested
 
-FLAGS = ("--arms=learned", "--config.model.name=logistic", "--config.train.epochs=1")
+FLAGS = ("--arms=learned", "--config.model.name=logistic", "--config.data.augment=", "--config.train.epochs=1")
 SWEEP = ("--sweep=optim.lr=1e-6,0.1",)
 
 
@@ -62,7 +62,7 @@ def test_again_nothing_is_trained(workdir: Path, capsys: pytest.CaptureFixture[s
         ((), "holds a sweep; give its flags again (--sweep=optim.lr=1e-6,0.1 --search=grid)"),
         (("--sweep=optim.lr=1e-6,0.2",), "holds another sweep (--sweep=optim.lr=1e-6,0.1 --search=grid)"),
         ((*SWEEP, "--trials=2"), "holds another sweep"),
-        ((*SWEEP, "--seeds=2"), "holds a sweep with 1 seeds of learned; ask for the same"),
+        ((*SWEEP, "--seeds=2"), "holds a sweep of learned with 1 seed; ask for the same"),
         ((*SWEEP, "--arms=learned,frozen"), "holds another sweep"),
         ((*SWEEP, "--config.optim.momentum=0"), "(arm learned: optim.momentum was 0.9 and is now 0.0)"),
     ],
@@ -77,6 +77,7 @@ def test_another_request_is_refused(
     assert written(workdir) == before
 
 
+@pytest.mark.slow
 def test_report_is_made_anew(workdir: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["launch.py", f"--workdir={workdir}", "--mode=report"]) == OK
     assert "learned, best of 2 trials: learned,lr=0.1" in capsys.readouterr().out

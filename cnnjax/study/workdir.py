@@ -134,8 +134,8 @@ def open_study(folder: epath.Path, experiment: Experiment, sweep: Sweep | None =
     sweep = go_on(before.sweep, sweep, str(folder))
     if sweep and before.sweep:
         if (asked.seeds, list(sweep.bases)) != (before.seeds, list(before.sweep.bases)):
-            had = f"{before.seeds} seeds of {', '.join(before.sweep.bases)}"
-            raise RequestError(f"--workdir: {folder} holds a sweep with {had}; ask for the same, or use another folder")
+            had = f"{', '.join(before.sweep.bases)} with {before.seeds} seed{'s' * (before.seeds > 1)}"
+            raise RequestError(f"--workdir: {folder} holds a sweep of {had}; ask for the same, or use another folder")
         for arm, config in sweep.bases.items():
             _check_same(folder, arm, before.sweep.bases[arm], config)
         experiment = dataclasses.replace(experiment, arms=sweep.arms)
