@@ -2,6 +2,7 @@
 
 import json
 import signal
+import sys
 import time
 from pathlib import Path
 
@@ -14,7 +15,7 @@ from cnnjax.study.command import OK, WRONG_REQUEST
 from cnnjax.study.workdir import read_study
 from launch import main
 from tests.launching import EXPERIMENT, ROOT, launch, outcome, start
-from tests.planted_runs import arms_tested
+from tests.planted_runs import PlantedRuns, arms_tested, plant
 
 FLAGS = ("--arms=learned", "--config.model.name=logistic", "--config.data.augment=", "--config.train.epochs=1")
 SWEEP = ("--sweep=optim.lr=1e-6,0.1",)
@@ -88,6 +89,24 @@ def test_measures_are_of_the_best_trial(workdir: Path, capsys: pytest.CaptureFix
     measured = ["--mode=measure", "--config.measures.names=accuracy", "--config.measures.transformations=rotation"]
     assert main(["launch.py", f"--workdir={workdir}", *measured, "--config.measures.magnitudes=3"]) == OK
     assert [path.parts[-4] for path in workdir.glob("runs/*/seed0/measures/*.json")] == ["learned,lr=0.1"]
+
+
+@pytest.mark.slow
+def test_launchers_share_a_storage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    flags = ("--sweep=optim.lr=log:1e-4:1", "--search=tpe", "--trials=4", "--config.study.slots=2")
+    here, there, shared = tmp_path / "here", tmp_path / "there", f"--storage=sqlite:///{tmp_path}/trials.db"
+    monkeypatch.setattr("cnnjax.train.interruption.leave", lambda number: sys.exit(number))
+    plant(monkeypatch, PlantedRuns(stop_after=1))
+    with pytest.raises(SystemExit):
+        ask(here, *flags, shared)
+    plant(monkeypatch, PlantedRuns(lambda config, epoch: 0.01))
+    assert ask(there, *flags, shared) == OK
+    assert arms_tested(there) == []
+    plant(monkeypatch, PlantedRuns())
+    assert ask(here, *flags, shared) == OK
+    assert ask(there, *flags, shared) == OK
+    assert (len(arms_tested(here)), arms_tested(there)) == (1, [])
+    assert [len(read_study(epath.Path(folder)).sweep.trials) for folder in (here, there)] == [2, 2]  # type: ignore[union-attr]
 
 
 @pytest.mark.slow

@@ -63,7 +63,7 @@ def test_grid_is_run_at_once_and_the_best_alone_is_arms_tested(tmp_path: Path, r
     assert (best, at_end) == (["learned,lr=0.1,width=16/0", "learned,lr=0.1,width=16/1"], [None, True])
     assert arms_tested(tmp_path / "w") == ["learned,lr=0.1,width=16"] * 2
     assert study.sweep and study.sweep.complete and read_study(study.folder) == study
-    assert said.splitlines() == [f"{number} runs to do in {tmp_path / 'w'}" for number in (16, 2)]
+    assert said.splitlines() == [f"{number} of 16 runs to do in {tmp_path / 'w'}" for number in (16, 2)]
 
 
 def test_best_is_by_validation_whatever_the_test_says(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -115,7 +115,7 @@ def test_halving_climbs_its_rungs(tmp_path: Path, runs: PlantedRuns) -> None:
     assert [standing.state for standing in ranked] == ["finished", *["paused"] * 8]
     away = [abs(math.log10(float(standing.trial.point["optim.lr"])) + 1) for standing in ranked]
     assert away[0] == min(away) and away[1:3] == sorted(away)[1:3] and away[3:] == sorted(away[3:])
-    assert "4 runs to do in" in said and ", up to epoch 3" in said
+    assert "4 of 9 runs to do in" in said and ", up to epoch 3" in said
 
 
 def test_halving_takes_the_same_rung_of_all_arms_together(tmp_path: Path, runs: PlantedRuns) -> None:

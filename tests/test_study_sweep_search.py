@@ -35,9 +35,10 @@ def test_same_points_again_and_more_begin_with_them(search: type) -> None:
     assert search([LR, WIDTH, DEPTH], 20, 1) != points
 
 
+@pytest.mark.parametrize("trials", [12, 100])
 @pytest.mark.parametrize("search", [random, sobol])
-def test_few_points_are_each_tried_once(search: type) -> None:
-    points = search([WIDTH, DEPTH], 100, 0)
+def test_few_points_are_each_tried_once(search: type, trials: int) -> None:
+    points = search([WIDTH, DEPTH], trials, 0)
     assert len(points) == 12
     assert {tuple(point.values()) for point in points} == {tuple(point.values()) for point in grid([WIDTH, DEPTH])}
 

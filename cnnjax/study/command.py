@@ -109,7 +109,7 @@ def _run(request: Request, console: Console, interruption: Interruption) -> int:
     study = open_study(folder, experiment, sweep)
     units = _wanted(request, experiment, study)
     lacking = to_measure(compared(study))
-    if units or lacking or not _has_report(study):
+    if units or lacking or not _has_report(study) or (study.sweep and not study.sweep.complete):
         with interruption.nothing_to_save():
             datasets = load_datasets(*to_check(study, units))
         with claim(folder):

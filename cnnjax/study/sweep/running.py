@@ -41,7 +41,8 @@ class Means:
         if not units:
             return
         far = "" if until is None else f", up to epoch {until:g}"
-        self.console.print(f"{len(units)} runs to do in {study.folder}{far}", highlight=False, soft_wrap=True)
+        to_do = f"{len(units)} of {len(study.units)} runs to do in {study.folder}{far}"
+        self.console.print(to_do, markup=False, highlight=False, soft_wrap=True)
         trials = _sweep(study).trials
         for unit in units:
             if trial := trials.get(unit.arm):
