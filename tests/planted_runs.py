@@ -10,6 +10,7 @@ import pytest
 from etils import epath
 
 from cnnjax.config import Config
+from cnnjax.study.run import Extent
 from cnnjax.study.workdir import Study, Unit, read_status
 from cnnjax.train.interruption import Stopped
 
@@ -42,15 +43,15 @@ class PlantedRuns:
         datasets: Any,
         console: Any,
         interruption: Any,
-        until: float | None,
-        test: bool,
-    ) -> None:
-        self.calls.append(([f"{unit.arm}/{unit.seed}" for unit in units], until, test))
+        extent: Extent,
+    ) -> Study:
+        self.calls.append(([f"{unit.arm}/{unit.seed}" for unit in units], extent.until, extent.test))
         for unit in units:
             if self.stop_after == 0:
                 raise Stopped
-            self.run(unit, study.experiment.arms[unit.arm], until, test)
+            self.run(unit, study.experiment.arms[unit.arm], extent.until, extent.test)
             self.stop_after = self.stop_after and self.stop_after - 1
+        return study
 
     def run(self, unit: Unit, config: Config, until: float | None, test: bool) -> None:
         """Writes rows of each epoch and a status."""

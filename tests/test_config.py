@@ -195,7 +195,10 @@ def test_wrong_value_is_refused_in_one_line(path: str, value: Any, says: str) ->
         ("lr", "config.lr: no such field; did you mean 'config.optim.lr'?"),
         ("optim.lr.value", "config.optim.lr is a field and has no parts"),
         ("study.zzz", "config.study.zzz: no such field; there are: baseline, eta, min_epochs, pack, seeds, slots"),
-        ("study", "config.study: a section, not a field; its fields are: seeds, baseline, pack, slots, eta, min_epochs"),
+        (
+            "study",
+            "config.study: a section, not a field; its fields are: seeds, baseline, pack, slots, eta, min_epochs",
+        ),
     ],
 )
 def test_wrong_path_is_answered_with_the_right_one(path: str, says: str) -> None:

@@ -10,6 +10,7 @@ from cnnjax.config import DataConfig, RequestError
 from cnnjax.data.dataset import Dataset, load_dataset
 from cnnjax.study.files import write_json
 from cnnjax.study.records import write_hyperparameters
+from cnnjax.study.run import Extent
 from cnnjax.study.runner import run_study, unfinished
 from cnnjax.study.sweep.halving import next_batch, rungs
 from cnnjax.study.sweep.ranking import Standing, best_trial, run_scores, rung_scores, standings, units_by_arm
@@ -35,11 +36,11 @@ class Means:
     console: Console
     interruption: Interruption
 
-    def run(self, study: Study, units: Sequence[Unit], until: float | None = None, test: bool = False) -> None:
-        """Runs these units; see `run_study`."""
+    def run(self, study: Study, units: Sequence[Unit], until: float | None = None, test: bool = False) -> Study:
+        """Runs these units as far as is wanted, and returns the study; see `run_study`."""
         units = [unit for unit in units if self._has_data(study, unit)]
         if not units:
-            return
+            return study
         far = "" if until is None else f", up to epoch {until:g}"
         to_do = f"{len(units)} of {len(study.units)} runs to do in {study.folder}{far}"
         self.console.print(to_do, markup=False, highlight=False, soft_wrap=True)
@@ -47,7 +48,7 @@ class Means:
         for unit in units:
             if trial := trials.get(unit.arm):
                 write_hyperparameters(unit.folder, {"arm": trial.arm, "seed": unit.seed, **trial.point})
-        run_study(study, units, self.datasets, self.console, self.interruption, until, test)
+        return run_study(study, units, self.datasets, self.console, self.interruption, Extent(until, test))
 
     def _has_data(self, study: Study, unit: Unit) -> bool:
         """Loads the data of a run; one that a search has asked for without knowing better, and has none, fails."""
@@ -75,12 +76,12 @@ def run_sweep(study: Study, means: Means) -> Study:
     swept = _sweep(study).dimensions
     trials = [name for arm in swept for name in _sweep(study).of_arm(arm)]
     alone = [unit for unit in unfinished(study) if unit.arm not in (*swept, *trials)]
-    means.run(study, alone, test=True)
+    study = means.run(study, alone, test=True)
     study, settled = _RUN[_sweep(study).search](study, means)
     best = [trial for arm in settled if (trial := best_trial(study, arm))]
     units = units_by_arm(study)
     untested = [unit for trial in best for unit in units[trial] if "test" not in read_status(unit)["metrics"]]
-    means.run(study, untested, test=True)
+    study = means.run(study, untested, test=True)
     failed = any(read_status(unit).get("state") == "failed" for unit in study.units)
     study = _with_sweep(study, complete=len(settled) == len(swept) and not failed)
     write_study(study)
@@ -89,14 +90,14 @@ def run_sweep(study: Study, means: Means) -> Study:
 
 def _run_all(study: Study, means: Means) -> tuple[Study, list[str]]:
     """Runs all trials to their end. Returns the study, and the arms whose best trial is settled."""
-    means.run(study, [unit for unit in unfinished(study) if unit.arm in _sweep(study).trials])
+    study = means.run(study, [unit for unit in unfinished(study) if unit.arm in _sweep(study).trials])
     return study, list(_sweep(study).dimensions)
 
 
 def _run_rungs(study: Study, means: Means) -> tuple[Study, list[str]]:
     """Runs rung after rung; arms that are at the same one together."""
     while batch := _next_rung(study):
-        means.run(study, *batch)
+        study = means.run(study, *batch)
     return study, list(_sweep(study).dimensions)
 
 
@@ -122,7 +123,7 @@ def _next_rung(study: Study) -> tuple[list[Unit], float | None] | None:
 
 def _run_asked(study: Study, means: Means) -> tuple[Study, list[str]]:
     """Runs what Optuna asks for, `slots` trials of each arm at a time, and tells it what they scored."""
-    _run_all(study, means)
+    study, _ = _run_all(study, means)
     sweep = _sweep(study)
     storage = open_storage(means.storage or f"sqlite:///{study.folder.resolve()}/optuna.db")
     askers = {
@@ -139,7 +140,7 @@ def _run_asked(study: Study, means: Means) -> tuple[Study, list[str]]:
         study = _with_points(study, asked)
         write_study(study)
         names = {name for arm, points in asked.items() for name in _names(study, arm, points).values()}
-        means.run(study, [unit for unit in unfinished(study) if unit.arm in names])
+        study = means.run(study, [unit for unit in unfinished(study) if unit.arm in names])
         for arm, points in asked.items():
             scores = {standing.name: _score(standing) for standing in standings(study, arm)}
             for number, name in _names(study, arm, points).items():
