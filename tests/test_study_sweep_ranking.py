@@ -69,6 +69,14 @@ def test_order_is_by_state_then_by_epochs_then_by_accuracy(tmp_path: Path) -> No
     assert best_trial(study, "a") == "a,lr=2"
 
 
+def test_trials_that_end_earlier_are_not_the_worse_for_it(tmp_path: Path) -> None:
+    study = study_of(tmp_path, "a/train.epochs=1,4")
+    for name, values in (("a,epochs=1", [0.9]), ("a,epochs=4", [0.1, 0.2, 0.3, 0.4])):
+        for seed in range(2):
+            leave(tmp_path, name, seed, "finished", *values)
+    assert [standing.epochs for standing in standings(study, "a")] == [1, 4]
+
+
 def test_equal_trials_stay_in_order(tmp_path: Path) -> None:
     study = study_of(tmp_path, "a/optim.lr=1,2")
     for name, values in (("a,lr=1", (0.3, 0.3)), ("a,lr=2", (0.1 + 0.2, 0.1 + 0.2))):

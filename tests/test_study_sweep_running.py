@@ -214,6 +214,20 @@ def test_tpe_asks_for_as_many_as_there_are_slots(tmp_path: Path, runs: PlantedRu
 
 
 @pytest.mark.usefixtures("in_memory")
+@pytest.mark.parametrize("flags", [{"search": "random", "trials": 5}, HALVING, {"search": "tpe", "trials": 5}])
+def test_best_trial_that_was_killed_while_it_read_the_test_split(
+    flags: dict[str, Any], tmp_path: Path, runs: PlantedRuns
+) -> None:
+    study, _ = sweep(tmp_path / "w", "optim.lr=log:1e-4:1", **flags)
+    (best,) = arms_tested(tmp_path / "w")
+    assert study.sweep is not None
+    write_study(dataclasses.replace(study, sweep=dataclasses.replace(study.sweep, complete=False)))
+    (tmp_path / "w" / "runs" / best / "seed0" / "status.json").write_text('{"state": "running"}')
+    assert sweep(tmp_path / "w", "optim.lr=log:1e-4:1", **flags)[0] == study
+    assert arms_tested(tmp_path / "w") == [best]
+
+
+@pytest.mark.usefixtures("in_memory")
 def test_tpe_trains_the_same_point_once(tmp_path: Path, runs: PlantedRuns) -> None:
     study, _ = sweep(tmp_path / "w", "model.width=8,16", search="tpe", trials=8)
     assert sorted(unit for units, *_ in runs.calls[:-1] for unit in units) == [

@@ -61,7 +61,9 @@ def test_it_comes_nearer_to_a_planted_optimum_than_chance(storage: Any) -> None:
 
 
 def test_points_lie_within_their_ranges(storage: Any) -> None:
-    for point in run(asker(storage), 12, slots=4):
+    points = run(asker(storage), 12, slots=4)
+    assert len({tuple(point.values()) for point in points}) == 12
+    for point in points:
         assert list(point) == [dimension.field for dimension in DIMENSIONS]
         assert 1e-4 <= float(point["optim.lr"]) <= 1 and 0 <= float(point["optim.momentum"]) <= 0.9
         assert isinstance(point["model.width"], int) and 1 <= point["model.width"] <= 8
