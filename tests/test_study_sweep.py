@@ -79,6 +79,13 @@ def test_another_request_is_refused(
 
 
 @pytest.mark.slow
+def test_best_head_that_is_found_at_once_alone_is_tested(tmp_path: Path) -> None:
+    assert ask(tmp_path / "w", "--config.head.name=ridge", "--sweep=head.strengths=1e-3,100") == OK
+    table = pd.read_csv(tmp_path / "w" / "trials.csv")
+    assert arms_tested(tmp_path / "w") == [table.trial[0]] and table.validation[0] > table.validation[1]
+
+
+@pytest.mark.slow
 def test_report_is_made_anew(workdir: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["launch.py", f"--workdir={workdir}", "--mode=report"]) == OK
     assert "learned, best of 2 trials: learned,lr=0.1" in capsys.readouterr().out

@@ -16,6 +16,7 @@ from cnnjax.study.experiment import Experiment
 from cnnjax.study.sweep.ranking import best_trial, standings
 from cnnjax.study.sweep.request import SweepFlags, read_sweep
 from cnnjax.study.sweep.running import Means, run_sweep
+from cnnjax.study.sweep.tpe import import_optuna
 from cnnjax.study.workdir import Study, open_study, read_status, read_study, write_study
 from cnnjax.train.interruption import Interruption, Stopped
 from tests.planted_runs import PlantedRuns, arms_tested, best_at_a_tenth, plant
@@ -124,6 +125,21 @@ def test_halving_takes_the_same_rung_of_all_arms_together(tmp_path: Path, runs: 
     assert [(len(units), until) for units, until, _ in runs.calls] == [(12, 1), (4, 3), (4, None), (4, None)]
 
 
+def test_halving_waits_for_the_arm_that_is_behind(tmp_path: Path, runs: PlantedRuns) -> None:
+    arms = {"short": dataclasses.replace(CONFIG, train=TrainConfig(epochs=4)), "long": CONFIG}
+    sweep(tmp_path / "w", "optim.lr=log:1e-4:1", arms=arms, search="halving", trials=3)
+    assert [(len(units), until) for units, until, _ in runs.calls] == [(6, 1), (1, 3), (2, None), (2, None)]
+
+
+def test_halving_gives_the_seeds_alone_that_are_not_there_yet(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    plant(monkeypatch, PlantedRuns(stop_after=3))
+    with pytest.raises(Stopped):
+        sweep(tmp_path / "w", "optim.lr=0.1,0.01,0.001", seeds=2, search="halving")
+    runs = plant(monkeypatch, PlantedRuns())
+    sweep(tmp_path / "w", "optim.lr=0.1,0.01,0.001", seeds=2, search="halving")
+    assert runs.calls[0][0] == ["learned,lr=0.01/1", "learned,lr=0.001/0", "learned,lr=0.001/1"]
+
+
 def test_trial_that_diverges_stops_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def objective(config: Config, epoch: float) -> float:
         return math.nan if config.optim.lr == 0.1 and epoch > 2 else best_at_a_tenth(config, epoch)
@@ -196,12 +212,12 @@ def test_failed_run_of_a_grid_is_run_again(tmp_path: Path, monkeypatch: pytest.M
 
 
 @pytest.fixture
-def in_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+def in_memory(monkeypatch: pytest.MonkeyPatch) -> Any:
     """Optuna's trials, for this test, without a file."""
-    optuna = pytest.importorskip("optuna")
-    storage = optuna.storages.InMemoryStorage()
+    storage = import_optuna().storages.InMemoryStorage()
     for module in ("running", "request"):
         monkeypatch.setattr(f"cnnjax.study.sweep.{module}.open_storage", lambda url: storage)
+    return storage
 
 
 @pytest.mark.usefixtures("in_memory")
@@ -237,8 +253,9 @@ def test_tpe_trains_the_same_point_once(tmp_path: Path, runs: PlantedRuns) -> No
     assert study.sweep and study.sweep.complete
 
 
-@pytest.mark.usefixtures("in_memory")
-def test_tpe_is_told_of_what_diverges_and_of_what_has_no_data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_tpe_is_told_of_what_diverges_and_of_what_has_no_data(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, in_memory: Any
+) -> None:
     def load(config: DataConfig) -> None:
         raise RequestError("config.data.name: no such data set")
 
@@ -247,6 +264,11 @@ def test_tpe_is_told_of_what_diverges_and_of_what_has_no_data(tmp_path: Path, mo
     study, _ = sweep(tmp_path / "w", "data.shuffled=true,false", search="tpe", trials=8)
     states = {unit.arm: read_status(unit)["state"] for unit in study.units}
     assert states == {"learned,shuffled=true": "failed", "learned,shuffled=false": "diverged"}
+    optuna = import_optuna()
+    (name,) = optuna.study.get_all_study_names(in_memory)
+    told = optuna.load_study(study_name=name, storage=in_memory).trials
+    values = {trial.params["data.shuffled"]: (trial.state.name, trial.value) for trial in told}
+    assert values == {"true": ("FAIL", None), "false": ("COMPLETE", 0.0)}
     assert arms_tested(tmp_path / "w") == []
 
 
