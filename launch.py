@@ -2,6 +2,7 @@
 
     python launch.py --config=experiments/random_filters.py --workdir=runs/random_filters
         [--config.SECTION.FIELD=VALUE ...] [--arms=A,B] [--seeds=N] [--top=K]
+        [--sweep=FIELD=VALUES ...] [--search=grid|random|sobol|halving|tpe] [--trials=N] [--storage=URL]
         [--mode=run|describe|measure|report]
 
 Exit status: 0 all well; 1 a run failed or diverged, or the disk is full; 2 the request was wrong; 130 or 143 stopped by
@@ -17,7 +18,7 @@ import absl.logging
 from cnnjax.config import RequestError
 from cnnjax.study.command import complain, execute
 from cnnjax.study.flags import define, parse
-from cnnjax.study.request import WRONG_REQUEST, Request
+from cnnjax.study.request import WRONG_REQUEST, Request, SweepFlags
 from cnnjax.train.interruption import run_interruptibly
 
 
@@ -40,6 +41,7 @@ def main(arguments: list[str]) -> int:
         arms=given.arms,
         seeds=given.seeds,
         top=given.top,
+        sweep=SweepFlags(tuple(given.sweep), given.search, given.trials, given.storage),
         shape=given.shape,
         classes=given.classes,
     )

@@ -8,6 +8,7 @@ be right. This module imports no other room of the project.
 import dataclasses
 import difflib
 import re
+import types
 import typing
 from collections.abc import Iterable, Mapping
 from typing import Annotated, Any, Literal, TypeVar
@@ -327,11 +328,17 @@ class StudyConfig:
       baseline: the arm that all others are compared with, in pairs.
       pack: how many runs of one shape are trained together in one program: that many at most, or `auto`, all that
         memory holds where this makes them faster on these devices.
+      slots: of a sweep by `halving` or `tpe`, how many trials are trained at a time.
+      eta, min_epochs: of a sweep by `halving`, of how many trials one goes on, and when that is first decided; again at
+        `eta` times as many epochs, and so on.
     """
 
     seeds: Annotated[int, Field(gt=0)] = 5
     baseline: str = ""
     pack: Annotated[Literal["auto"] | int, BeforeValidator(_parse_pack)] = "auto"
+    slots: Annotated[int, Field(gt=0)] = 8
+    eta: Annotated[int, Field(ge=2)] = 3
+    min_epochs: Annotated[float, Field(gt=0)] = 1.0
 
 
 @dataclass(frozen=True, config=_STRICT)
@@ -447,9 +454,19 @@ def explain(error: pydantic.ValidationError) -> str:
     return f"{where}: {what}; given {first['input']!r}"
 
 
+def is_whole(path: str) -> bool:
+    """Whether the field at a path holds whole numbers."""
+    return int in _kinds(path)
+
+
 def _is_optional(path: str) -> bool:
     """Whether `none` unsets the field; for text it is a value, such as the norm of that name."""
+    return type(None) in _kinds(path) and str not in _kinds(path)
+
+
+def _kinds(path: str) -> tuple[Any, ...]:
+    """The type of the field at a path, or those that its union allows."""
     section, _, field = path.rpartition(".")
     schema: Any = typing.get_type_hints(Config)[section] if section else Config
     hint = typing.get_type_hints(schema)[field]
-    return type(None) in typing.get_args(hint) and str not in typing.get_args(hint)
+    return typing.get_args(hint) if typing.get_origin(hint) in (typing.Union, types.UnionType) else (hint,)

@@ -19,6 +19,7 @@ from cnnjax.config import (
     field_paths,
     flatten,
     from_dict,
+    is_whole,
     nearest,
     override,
     to_dict,
@@ -213,8 +214,11 @@ def test_wrong_value_is_refused_in_one_line(path: str, value: Any, says: str) ->
         ("modle.width", "config.modle: no such field; did you mean 'model'?"),
         ("lr", "config.lr: no such field; did you mean 'config.optim.lr'?"),
         ("optim.lr.value", "config.optim.lr is a field and has no parts"),
-        ("study.zzz", "config.study.zzz: no such field; there are: baseline, pack, seeds"),
-        ("study", "config.study: a section, not a field; its fields are: seeds, baseline, pack"),
+        ("study.zzz", "config.study.zzz: no such field; there are: baseline, eta, min_epochs, pack, seeds, slots"),
+        (
+            "study",
+            "config.study: a section, not a field; its fields are: seeds, baseline, pack, slots, eta, min_epochs",
+        ),
     ],
 )
 def test_wrong_path_is_answered_with_the_right_one(path: str, says: str) -> None:
@@ -267,3 +271,12 @@ def test_another_network_starts_from_its_own_defaults() -> None:
     other = override(start, {"model.width": "16", "model.name": "lenet5"})
     assert other.model == ModelConfig(name="lenet5", width=16)
     assert override(start, {"model.name": "convnet"}) == start
+
+
+def test_fields_of_whole_numbers() -> None:
+    whole = {"model.width", "train.batch_size", "study.seeds"}
+    assert {
+        path
+        for path in [*whole, "optim.lr", "model.dropout", "model.name", "filters", "optim.nesterov"]
+        if is_whole(path)
+    } == whole

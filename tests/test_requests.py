@@ -55,6 +55,21 @@ WRONG = {
         ["--mode=describe", "--shape=224,x"],
         "--shape: give the sizes and the channels of an image, as 224,224,3; not 224,x",
     ),
+    "sweep": (
+        ["--sweep=optim.lr=log:1"],
+        "--sweep=optim.lr=log:1: a range has two ends, and perhaps a number of values; VALUES read 16,32 or log:1e-3:1",
+    ),
+    "sweep_of_an_arm": (["--sweep=lerned/optim.lr=1,2"], "unknown arm 'lerned'; did you mean 'learned'?"),
+    "sweep_without_trials": (["--sweep=optim.lr=log:0.1:1"], "or how many --trials are drawn at random"),
+    "sweep_on_the_data": (
+        ["--sweep=train.batch_size=32,5000", "--arms=learned"],
+        "config.train.batch_size: 5000 is more than the 1258 training",
+    ),
+    "sweep_asked_for_later": (
+        ["--sweep=train.batch_size=int:32:5000", "--arms=learned", "--search=tpe", "--trials=2"],
+        "config.train.batch_size: 5000 is more than the 1258 training",
+    ),
+    "trials": (["--trials=3"], "--trials=3: nothing is swept; give --sweep=FIELD=VALUES too"),
     "plan": (
         ["--config.filters=head=init,trained", "--arms=learned"],
         "config.filters: 'head' matches none of",

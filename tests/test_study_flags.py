@@ -50,8 +50,19 @@ def test_flags_of_the_launcher() -> None:
     known = define()
     parse(known, ["launch.py", "--top=3", "--workdir=w"])
     assert (known.top, known.workdir, known.seeds, known.mode) == (3, "w", None, "run")
+    assert (known.sweep, known.search, known.trials, known.storage) == ([], None, None, None)
     with pytest.raises(RequestError, match="--top=0"):
         parse(define(), ["launch.py", "--top=0"])
+
+
+def test_sweeps_are_all_kept() -> None:
+    known = define()
+    parse(known, ["launch.py", "--sweep=optim.lr=log:1e-3:1", "--sweep", "a/model.width=16,32", "--trials=4"])
+    assert (known.sweep, known.trials) == (["optim.lr=log:1e-3:1", "a/model.width=16,32"], 4)
+    with pytest.raises(
+        RequestError, match=r"--search=anneal: value should be one of <grid\|random\|sobol\|halving\|tpe>"
+    ):
+        parse(define(), ["launch.py", "--search=anneal"])
 
 
 def test_last_of_a_field_wins(known: flags.FlagValues) -> None:

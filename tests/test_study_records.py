@@ -5,9 +5,15 @@ from pathlib import Path
 
 import pytest
 from etils import epath
+from tensorboard.backend.event_processing.data_provider import MultiplexerDataProvider
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from tensorboard.backend.event_processing.plugin_event_multiplexer import EventMultiplexer
+from tensorboard.context import RequestContext
+from tensorboard.plugins.base_plugin import TBContext
+from tensorboard.plugins.hparams import api_pb2, list_session_groups
+from tensorboard.plugins.hparams.backend_context import Context
 
-from cnnjax.study.records import MetricsFile, Row, read_rows
+from cnnjax.study.records import MetricsFile, Row, read_rows, write_hyperparameters
 
 
 def row(step: int, split: str) -> Row:
@@ -106,3 +112,41 @@ def test_half_written_line_is_dropped(tmp_path: Path, length: int) -> None:
 def test_loss_that_is_not_finite_is_kept(tmp_path: Path) -> None:
     write(tmp_path, [{**ROWS[0], "loss": float("inf")}])
     assert read_rows(epath.Path(tmp_path))[0]["loss"] == float("inf")
+
+
+def hparams_tab(folder: Path) -> dict[str, tuple[dict[str, object], dict[str, float]]]:
+    """What TensorBoard's HParams tab shows: by run, the hyper-parameters and the last value of each metric."""
+    runs = EventMultiplexer()
+    runs.AddRunsFromDirectory(str(folder))
+    runs.Reload()
+    context = Context(TBContext(data_provider=MultiplexerDataProvider(runs, str(folder)), multiplexer=runs))
+    request = api_pb2.ListSessionGroupsRequest(start_index=0, slice_size=9, allowed_statuses=range(4))
+    response = list_session_groups.Handler(RequestContext(), context, "", request).run()
+    return {
+        group.sessions[0].name: (
+            {name: getattr(value, value.WhichOneof("kind")) for name, value in group.hparams.items()},
+            {metric.name.tag: metric.value for metric in group.metric_values},
+        )
+        for group in response.session_groups
+    }
+
+
+def test_trials_fill_the_hparams_tab(tmp_path: Path) -> None:
+    for number, rows in enumerate((ROWS[:2], ROWS)):
+        values = {"optim.lr": 0.1 + number, "model.width": "16", "model.act": "relu", "seed": number}
+        write_hyperparameters(epath.Path(tmp_path / f"run{number}"), values)
+        write(tmp_path / f"run{number}", rows)
+    age(tmp_path / "run1")
+    write(tmp_path / "run1", ROWS[4:], step=20)  # it goes on
+    (tmp_path / "plain").mkdir()
+    write(tmp_path / "plain", ROWS)
+    shown = hparams_tab(tmp_path)
+    assert list(shown) == ["run0", "run1"]
+    values, metrics = shown["run1"]
+    assert values == {"optim.lr": 1.1, "model.width": 16.0, "model.act": "relu", "seed": 1.0}
+    assert metrics == {
+        f"{metric}/{row['split']}": pytest.approx(row[metric], rel=1e-6)
+        for metric in ("loss", "accuracy")
+        for row in ROWS[4:]
+    }
+    assert shown["run0"][1]["accuracy/validation"] == pytest.approx(ROWS[1]["accuracy"])

@@ -9,8 +9,9 @@ from pathlib import Path
 import pytest
 from etils import epath
 
-from cnnjax.config import Config, OptimConfig, RequestError, StudyConfig
+from cnnjax.config import Config, MeasureConfig, OptimConfig, RequestError, StudyConfig
 from cnnjax.study.experiment import Experiment, Lines
+from cnnjax.study.sweep.trials import Sweep, plan_sweep
 from cnnjax.study.workdir import Study, Unit, claim, open_study, read_status, read_study, write_study
 
 
@@ -27,7 +28,7 @@ def folder(tmp_path: Path) -> epath.Path:
     return folder
 
 
-def refused(folder: epath.Path, wanted: Experiment) -> str:
+def refused(folder: epath.Path, wanted: Experiment, sweep: Sweep | None = None) -> str:
     """The one line that a request is refused with; nothing in the folder changes."""
 
     def contents() -> dict[str, bytes]:
@@ -35,7 +36,7 @@ def refused(folder: epath.Path, wanted: Experiment) -> str:
 
     before = contents()
     with pytest.raises(RequestError) as raised:
-        open_study(folder, wanted)
+        open_study(folder, wanted, sweep)
     assert contents() == before
     assert "\n" not in str(raised.value)
     return str(raised.value)
@@ -76,6 +77,55 @@ def test_screening_and_lines_are_read_back(tmp_path: Path) -> None:
     write_study(study)
     assert read_study(epath.Path(tmp_path)) == study == open_study(epath.Path(tmp_path), wanted)
     assert read_study(epath.Path(tmp_path)).experiment == wanted
+
+
+SWEPT = ("learned/optim.lr=0.01,0.1",)
+
+
+def sweep_of(*arms: str, seeds: int = 2, momentum: float = 0.9) -> tuple[Experiment, Sweep]:
+    """One whose first arm is swept."""
+    wanted = experiment(*arms, seeds=seeds)
+    configs = {
+        arm: dataclasses.replace(config, optim=dataclasses.replace(config.optim, momentum=momentum))
+        for arm, config in wanted.arms.items()
+    }
+    return dataclasses.replace(wanted, arms=configs), plan_sweep(Sweep(SWEPT, "grid", None, configs))
+
+
+def test_sweep_is_read_back_with_its_trials_as_arms(tmp_path: Path) -> None:
+    folder, asked = epath.Path(tmp_path / "sweep"), sweep_of()
+    study = open_study(folder, *asked)
+    assert list(study.experiment.arms) == ["random", "learned,lr=0.01", "learned,lr=0.1"]
+    write_study(study)
+    assert read_study(folder) == study == open_study(folder, *asked)
+
+
+@pytest.mark.parametrize(
+    ("asked", "message"),
+    [
+        (sweep_of(seeds=3), "holds a sweep of learned, random with 2 seeds; ask for the same, or use another folder"),
+        (sweep_of("learned"), "holds a sweep of learned, random with 2 seeds"),
+        (sweep_of(momentum=0.5), "(arm learned: optim.momentum was 0.9 and is now 0.5)"),
+        ((experiment(), None), "holds a sweep; give its flags again"),
+    ],
+)
+def test_sweep_of_other_arms_is_refused(tmp_path: Path, asked: tuple[Experiment, Sweep | None], message: str) -> None:
+    folder = epath.Path(tmp_path / "sweep")
+    write_study(open_study(folder, *sweep_of()))
+    assert message in refused(folder, *asked)
+
+
+def test_sweep_of_a_plain_study_is_refused(folder: epath.Path) -> None:
+    assert "holds a study that is no sweep; leave out --sweep" in refused(folder, *sweep_of())
+
+
+def test_measures_of_a_sweep_may_change(tmp_path: Path) -> None:
+    folder, (asked, sweep) = epath.Path(tmp_path / "sweep"), sweep_of()
+    write_study(open_study(folder, asked, sweep))
+    measures = MeasureConfig(names=("accuracy",))
+    arms = {arm: dataclasses.replace(config, measures=measures) for arm, config in asked.arms.items()}
+    found = open_study(folder, dataclasses.replace(asked, arms=arms), dataclasses.replace(sweep, bases=arms))
+    assert {config.measures for config in found.experiment.arms.values()} == {measures}
 
 
 def test_study_says_what_it_was_made_on(folder: epath.Path) -> None:
@@ -175,7 +225,7 @@ def test_file_in_place_of_a_folder(tmp_path: Path) -> None:
     assert "is a file; give a folder" in refused(epath.Path(tmp_path / "thesis.tex"), experiment())
 
 
-@pytest.mark.parametrize("text", ["", "{", "[]", "null", '{"format": 5}', '{"format": 5, "experiment": "question"}'])
+@pytest.mark.parametrize("text", ["", "{", "[]", "null", '{"format": 6}', '{"format": 6, "experiment": "question"}'])
 def test_unreadable_study(folder: epath.Path, text: str) -> None:
     (folder / "study.json").write_text(text)
     message = refused(folder, experiment())
@@ -185,7 +235,7 @@ def test_unreadable_study(folder: epath.Path, text: str) -> None:
 def test_study_of_another_format(folder: epath.Path) -> None:
     values = json.loads((folder / "study.json").read_text())
     (folder / "study.json").write_text(json.dumps({**values, "format": 99}))
-    assert "has format 99; this version reads 5" in refused(folder, experiment())
+    assert "has format 99; this version reads 6" in refused(folder, experiment())
 
 
 def test_no_study(tmp_path: Path) -> None:

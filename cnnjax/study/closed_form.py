@@ -27,10 +27,12 @@ def run_head(
     sources: Saved,
     progress: StudyProgress,
     interruption: Interruption,
+    test: bool,
 ) -> dict[str, Any]:
     """Finds the head on the features below it, writes its metrics and checkpoint, and returns the finished status.
 
-    It takes one piece: a run that was cut off begins anew, on features that may be there already.
+    It takes one piece: a run that was cut off begins anew, on features that may be there already. Without `test` the
+    status says nothing of the test split.
 
     Raises:
       FloatingPointError: if it diverges.
@@ -56,7 +58,7 @@ def run_head(
         "best_step": 0,
         "strength": fitted.strength,
         **({"warning": fitted.warning} if fitted.warning else {}),
-        "metrics": {split: fitted.metrics[split] for split in ("validation", "test")},
+        "metrics": {split: fitted.metrics[split] for split in (("validation", "test") if test else ("validation",))},
         **sizes_of(beginning.blueprint),
         "seconds": seconds,
     }

@@ -6,6 +6,8 @@ from absl import flags
 
 from cnnjax.config import RequestError, check_path, nearest
 from cnnjax.study.command import MODES
+from cnnjax.study.sweep.spec import FORMS
+from cnnjax.study.sweep.trials import SEARCHES
 
 _PREFIX = "--config."
 
@@ -23,6 +25,14 @@ def define() -> flags.FlagValues:
     flags.DEFINE_integer("seeds", None, seeds, lower_bound=1, flag_values=values)
     top = "Of a screening: train in full only so many architectures, those best by their random filters."
     flags.DEFINE_integer("top", None, top, lower_bound=1, flag_values=values)
+    sweep = "FIELD=VALUES, or ARM/FIELD=VALUES: trains trials of the arms with these values; may be given many times."
+    flags.DEFINE_multi_string("sweep", [], f"{sweep} VALUES read {FORMS}.", flag_values=values)
+    search = "Which trials; a grid of all values when not given, or with --trials, drawn at random."
+    flags.DEFINE_enum("search", None, list(SEARCHES), search, flag_values=values)
+    trials = "How many trials of each arm."
+    flags.DEFINE_integer("trials", None, trials, lower_bound=1, flag_values=values)
+    storage = "With --search=tpe: Optuna's storage, by its URL, which many launchers may share; a file when not given."
+    flags.DEFINE_string("storage", None, storage, flag_values=values)
     mode = "Train what is not finished and report; or print the networks' tables; or measure; or make the report anew."
     flags.DEFINE_enum("mode", "run", list(MODES), mode, flag_values=values)
     shape = "With --mode=describe: of the images, as 224,224,3; the data set's when not given."

@@ -94,12 +94,13 @@ def unmeasured(unit: Unit, measures: MeasureConfig) -> list[str]:
 
 
 def to_measure(study: Study) -> list[Unit]:
-    """The finished runs that lack a measure that their arms ask for.
+    """The finished runs that lack a measure that their arms ask for; of a sweep's trials, those that may read the test
+    split.
 
     Raises:
       RequestError: see `unmeasured`.
     """
-    done = [unit for unit in study.units if read_status(unit).get("state") == "finished"]
+    done = [unit for unit in study.units if "test" in read_status(unit).get("metrics", {})]
     return [unit for unit in done if unmeasured(unit, study.experiment.arms[unit.arm].measures)]
 
 

@@ -16,6 +16,9 @@ from cnnjax.study.results import collect, troubles
 from cnnjax.study.runner import load_datasets, run_study, unfinished
 from cnnjax.study.screening import choose_top
 from cnnjax.study.summary import print_summary, require_finished
+from cnnjax.study.sweep.ranking import compared
+from cnnjax.study.sweep.request import read_sweep, to_check
+from cnnjax.study.sweep.running import Means, run_sweep
 from cnnjax.study.workdir import Study, Unit, claim, machine, open_study, read_study, write_study
 from cnnjax.train.compilation_cache import keep_compilations
 from cnnjax.train.interruption import Interruption
@@ -32,24 +35,28 @@ def run(request: Request, console: Console, interruption: Interruption) -> int:
     experiment, folder = request.experiment(), _workdir(request)
     if request.top is not None and not experiment.screening:
         raise RequestError(f"--top: {request.config} screens no architectures; leave it out")
-    study = open_study(folder, experiment)
+    sweep = read_sweep(request.sweep, experiment, folder)
+    study = open_study(folder, experiment, sweep)
     units = _wanted(request, experiment, study)
-    lacking = to_measure(study)
-    if units or lacking or not _has_report(study):
+    lacking = to_measure(compared(study))
+    if units or lacking or not _has_report(study) or (study.sweep and not study.sweep.complete):
         with interruption.nothing_to_save():
-            datasets = load_datasets(study, units)
+            datasets = load_datasets(*to_check(study, units))
         with claim(folder):
             # Another process may have trained in it until now.
-            study = open_study(folder, experiment)
+            study = open_study(folder, experiment, sweep)
             units = [unit for unit in unfinished(study) if unit in units]
-            _train(study, units, request.top, datasets, console, interruption)
+            study = _train(study, units, request, datasets, console, interruption)
     with interruption.nothing_to_save():
         print_summary(study, collect(study), console)
     return SOME_FAILED if troubles(study) else OK
 
 
 def _wanted(request: Request, experiment: Experiment, study: Study) -> list[Unit]:
-    """The runs to do: all that have not finished, unless the request names arms or a number of seeds."""
+    """The runs to do: all that have not finished, unless the request names arms or a number of seeds. Of a sweep, its
+    search decides which of them are run; none, once it is complete."""
+    if study.sweep:
+        return [] if study.sweep.complete else unfinished(study)
     arms = study.experiment.arms if request.arms is None else experiment.arms
     says_seeds = request.seeds is not None or "study.seeds" in request.changes
     seeds = experiment.study.seeds if says_seeds else study.seeds
@@ -77,25 +84,32 @@ def _has_report(study: Study) -> bool:
 def _train(
     study: Study,
     units: list[Unit],
-    top: int | None,
+    request: Request,
     datasets: dict[DataConfig, Dataset],
     console: Console,
     interruption: Interruption,
-) -> None:
-    """Trains the units, of a screening only the `top` that it chooses, and writes the report."""
+) -> Study:
+    """Trains the units, of a screening only the `top` that it chooses, or goes on with a sweep; and writes the report.
+
+    Returns the study with all trials of a sweep.
+    """
     study = dataclasses.replace(study, machine=machine() if units else study.machine, reported=False)
     write_study(study)
     keep_compilations()
-    for part in filter(None, _parts(study, units, top)):
+    if study.sweep and not study.sweep.complete:
+        study = run_sweep(study, Means(datasets, request.sweep.storage, console, interruption))
+        units = []
+    for part in filter(None, _parts(study, units, request.top)):
         to_do = f"{len(part)} of {len(study.units)} runs to do in {study.folder}"
         console.print(to_do, highlight=False, soft_wrap=True)
         study = run_study(study, part, datasets, console, interruption)
     with interruption.nothing_to_save():
         try:
-            measure_study(study, datasets, console)
+            measure_study(compared(study), datasets, console)
         finally:
             _write_report(study)
         write_study(dataclasses.replace(study, reported=True))
+    return study
 
 
 def _write_report(study: Study) -> None:
@@ -123,7 +137,7 @@ def measure(request: Request, console: Console, interruption: Interruption) -> i
         study = _with_measures(read_study(folder), request.changes)
         require_finished(study, collect(study))
         with claim(folder):
-            measure_study(study, {}, console)
+            measure_study(compared(study), {}, console)
             write_study(dataclasses.replace(study, reported=False))
             _write_report(study)
             write_study(dataclasses.replace(study, reported=True))

@@ -2,24 +2,27 @@
 
 import json
 import time
+from collections.abc import Mapping
 from typing import Any
 
 from etils import epath
 from tensorboardX.proto.event_pb2 import Event
 from tensorboardX.record_writer import RecordWriter
-from tensorboardX.summary import scalar
+from tensorboardX.summary import hparams, scalar
 
-from cnnjax.study.files import write_text
+from cnnjax.study.files import write_json, write_text
 
 Row = dict[str, Any]
 _NOT_METRICS = ("step", "epoch", "split")
+_HYPERPARAMETERS = "hparams.json"
 
 
 class MetricsFile:
     """Appends rows to `metrics.jsonl` in a run's folder, and to TensorBoard's events beside it.
 
     Opened at a step, it drops the rows of later steps, which a killed run wrote after its last checkpoint, and half
-    written ones; the events are made anew from the rows that stay.
+    written ones; the events are made anew from the rows that stay. The events of a sweep's trial begin with its
+    hyper-parameters; see `write_hyperparameters`.
 
     Args:
       folder: the run's.
@@ -35,6 +38,8 @@ class MetricsFile:
         # Records are written here and now: the package's own writer has a thread, whose errors nobody would see.
         self._events = RecordWriter(str(folder / f"events.out.tfevents.{int(time.time()):010d}.cnnjax"))
         self._write(Event(wall_time=time.time(), file_version="brain.Event:2"))
+        if (values := _read_hyperparameters(folder)) is not None:
+            self._write(Event(wall_time=time.time(), summary=hparams(values, {})[1]))
         for row in kept:
             self._add_event(row)
 
@@ -69,3 +74,22 @@ def read_rows(folder: epath.Path) -> list[Row]:
         except ValueError:
             break
     return rows
+
+
+def write_hyperparameters(folder: epath.Path, values: Mapping[str, str | int | float]) -> None:
+    """Says what a run shows in TensorBoard's HParams tab, in `hparams.json`; to be written before the run begins."""
+    folder.mkdir(parents=True, exist_ok=True)
+    write_json(folder / _HYPERPARAMETERS, {name: _number_or_text(value) for name, value in values.items()})
+
+
+def _number_or_text(value: str | int | float) -> str | int | float:
+    """A number where the text is one, so that TensorBoard orders and draws it as one."""
+    try:
+        return float(value)
+    except ValueError:
+        return value
+
+
+def _read_hyperparameters(folder: epath.Path) -> dict[str, Any] | None:
+    path = folder / _HYPERPARAMETERS
+    return dict(json.loads(path.read_text())) if path.exists() else None

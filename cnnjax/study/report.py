@@ -23,6 +23,9 @@ from cnnjax.study.records import read_rows
 from cnnjax.study.results import measured_rows, summarise, troubles, warnings, write_results
 from cnnjax.study.screening_figures import draw_screening
 from cnnjax.study.summary import headings, table_rows
+from cnnjax.study.sweep.figures import draw_sweep
+from cnnjax.study.sweep.ranking import compared
+from cnnjax.study.sweep.report import trial_sections, trial_table
 from cnnjax.study.workdir import Study, Unit, read_status
 
 log = logging.getLogger(__name__)
@@ -32,8 +35,11 @@ _TOP_MARKED = 3
 
 
 def write_report(study: Study) -> None:
-    """Writes `results.csv`, `figures/` and `report.html` from what is on disk."""
+    """Writes `results.csv`, of a sweep `trials.csv`, `figures/` and `report.html` from what is on disk."""
     results = write_results(study)
+    if study.sweep:
+        write_text(study.folder / "trials.csv", trial_table(study).to_csv(index=False))
+    everything, study = study, compared(study)
     summary = summarise(study, results)
     done = [unit for unit in study.units if read_status(unit).get("state") == "finished"]
     rows: dict[str, list[pd.DataFrame]] = {}
@@ -57,6 +63,7 @@ def write_report(study: Study) -> None:
     if study.experiment.screening:
         write_text(study.folder / "screening.csv", table.to_csv(index=False))
         drawn = draw_screening(table, floor, _TOP_MARKED) + drawn
+    drawn = draw_sweep(everything) + drawn
     folder = study.folder / "figures"
     folder.mkdir(parents=True, exist_ok=True)
     pictures = [
@@ -70,7 +77,8 @@ def write_report(study: Study) -> None:
         question=study.experiment.question,
         headings=headings(study),
         rows=table_rows(summary),
-        troubles=[*troubles(study), *warnings(study)],
+        troubles=[*troubles(everything), *warnings(everything)],
+        sweep=trial_sections(everything),
         columns=["arm", *study.experiment.columns] if study.experiment.columns else [],
         measured=measured_rows(study, results),
         findings=screening.findings(table, floor) if study.experiment.screening else [],

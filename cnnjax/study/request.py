@@ -10,6 +10,23 @@ OK, SOME_FAILED, WRONG_REQUEST = 0, 1, 2
 
 
 @dataclasses.dataclass(frozen=True)
+class SweepFlags:
+    """The flags of a sweep.
+
+    Attributes:
+      specs: of `--sweep`; empty for none.
+      search: a key of `cnnjax.study.sweep.trials.SEARCHES`; None for a grid, or with a number of trials, points at random.
+      trials: how many of each arm; None if not given.
+      storage: Optuna's, by its URL; None for a file in the workdir.
+    """
+
+    specs: tuple[str, ...] = ()
+    search: str | None = None
+    trials: int | None = None
+    storage: str | None = None
+
+
+@dataclasses.dataclass(frozen=True)
 class Request:
     """The flags.
 
@@ -21,6 +38,7 @@ class Request:
       arms: the names given; None for all.
       seeds: the number given; None for the config's.
       top: of a screening, how many architectures are trained in full; None for all.
+      sweep: what is swept, and how.
       shape: of the images that a network is described for, in words; None for the data set's.
       classes: with a shape, how many the network tells apart.
     """
@@ -32,6 +50,7 @@ class Request:
     arms: list[str] | None
     seeds: int | None
     top: int | None
+    sweep: SweepFlags
     shape: list[str] | None
     classes: int
 

@@ -9,6 +9,8 @@ from cnnjax.study import screening
 from cnnjax.study.files import write_text
 from cnnjax.study.results import collect, measured_rows, summarise, troubles, warnings
 from cnnjax.study.summary import headings, table_rows
+from cnnjax.study.sweep.ranking import compared
+from cnnjax.study.sweep.report import best_lines
 from cnnjax.study.workdir import Study, read_study
 
 
@@ -46,7 +48,7 @@ def study_block(study: Study) -> str:
     results = collect(study)
     if results.empty:
         raise RequestError(f"--workdirs: no run in {study.folder} has finished")
-    machine = study.machine
+    machine, everything, study = study.machine, study, compared(study)
     hardware = f"{machine['devices']} ({machine['processor']})"
     made = f"{machine['date']}, {hardware}, JAX {machine['versions']['jax']}, Python {machine['python']}"
     lines = [
@@ -61,7 +63,7 @@ def study_block(study: Study) -> str:
         table = screening.screening_table(results, study.experiment.screening)
         found = screening.findings(table, screening.linear_on_pixels(results))
         lines += ["", *_table(["quantity", "value", "how"], [list(finding) for finding in found])]
-    lines += [f"\n{line}" for line in [*troubles(study), *warnings(study)]]
+    lines += [f"\n{line}" for line in [*best_lines(everything), *troubles(everything), *warnings(everything)]]
     return "\n".join([*lines, "<!-- end -->", ""])
 
 

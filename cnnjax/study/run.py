@@ -127,7 +127,9 @@ def run_pack(
         with interruption.nothing_to_save():
             sources = read_sources(first.filters, first.model.name, unit.seed, folder)
             try:
-                status = run_head(unit, first, datasets[first.data], shared, sources, progress, interruption)
+                status = run_head(
+                    unit, first, datasets[first.data], shared, sources, progress, interruption, extent.test
+                )
             except FloatingPointError as error:
                 status = {"state": "diverged", "error": str(error)}
             write_json(unit.folder / "status.json", status)

@@ -8,6 +8,8 @@ from rich.table import Table
 from cnnjax.config import RequestError
 from cnnjax.study import screening
 from cnnjax.study.results import percent, summarise, troubles, warnings
+from cnnjax.study.sweep.ranking import compared
+from cnnjax.study.sweep.report import best_lines
 from cnnjax.study.workdir import Study
 
 HEADINGS = ("arm", "test accuracy (%)", "difference to {} (%)", "parameters trained", "training (s)", "runs")
@@ -34,7 +36,8 @@ def table_rows(summary: pd.DataFrame) -> list[list[str]]:
 
 
 def print_summary(study: Study, results: pd.DataFrame, console: Console) -> None:
-    """The table of the arms, what went wrong, and where to look."""
+    """The table of the arms, of a sweep of their best trials; what went wrong, and where to look."""
+    everything, study = study, compared(study)
     table = Table(title=f"{escape(study.experiment.name)}: mean and 95% interval over {study.seeds} seeds")
     for number, heading in enumerate(headings(study)):
         table.add_column(escape(heading), justify="left" if number == 0 else "right", overflow="fold")
@@ -45,7 +48,7 @@ def print_summary(study: Study, results: pd.DataFrame, console: Console) -> None
         architectures = screening.screening_table(results, study.experiment.screening)
         for quantity, value, _ in screening.findings(architectures, screening.linear_on_pixels(results)):
             console.print(f"{quantity}: {value}", markup=False, highlight=False, soft_wrap=True)
-    for line in [*troubles(study), *warnings(study)]:
+    for line in [*best_lines(everything), *troubles(everything), *warnings(everything)]:
         console.print(line, markup=False, highlight=False, soft_wrap=True)
     console.print(f"report: {study.folder / 'report.html'}", markup=False, highlight=False, soft_wrap=True)
 

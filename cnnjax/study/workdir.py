@@ -18,9 +18,10 @@ from etils import epath
 from cnnjax.config import Config, RequestError, flatten, from_dict, to_dict
 from cnnjax.study.experiment import Column, Experiment, Lines
 from cnnjax.study.files import is_disk_full, partial, write_json
+from cnnjax.study.sweep.trials import Sweep, go_on, sweep_from_dict, sweep_to_dict
 from cnnjax.train.population import Form
 
-FORMAT = 5
+FORMAT = 6
 _LOCK = ".lock"
 # What a status says beside its state.
 _STATES: dict[str, tuple[str, ...]] = {
@@ -86,6 +87,7 @@ class Study:
       machine: what it was last trained on; this one, if it is new.
       reported: whether the report shows all of this.
       packs: by the shape of runs (`cnnjax.study.packs.shape_of`).
+      sweep: that the arms are trials of; None if they are the experiment's.
     """
 
     folder: epath.Path
@@ -94,6 +96,7 @@ class Study:
     machine: Mapping[str, Any] = dataclasses.field(default_factory=machine)
     reported: bool = False
     packs: Mapping[str, Choice] = dataclasses.field(default_factory=dict)
+    sweep: Sweep | None = None
 
     @property
     def units(self) -> list[Unit]:
@@ -105,22 +108,37 @@ class Study:
         ]
 
 
-def open_study(folder: epath.Path, experiment: Experiment) -> Study:
+def open_study(folder: epath.Path, experiment: Experiment, sweep: Sweep | None = None) -> Study:
     """The study that a request asks for in a workdir: new, or one that it goes on with. Nothing is written.
 
-    More arms or seeds than before may be asked for; they are added. The baseline and the measures may change.
+    More arms or seeds than before may be asked for; they are added. The baseline and the measures may change. A sweep
+    has the arms and seeds that it began with.
+
+    Args:
+      folder: the workdir.
+      experiment: what is asked.
+      sweep: of its arms, with the trials that are known beforehand; their arms take the place of the experiment's.
 
     Raises:
       RequestError: for a folder that holds something else, or a study of another config; it says what differs.
     """
     asked = experiment.study
     if not _has_study(folder):
-        return Study(folder, experiment, asked.seeds)
+        arms = sweep.arms if sweep else experiment.arms
+        return Study(folder, dataclasses.replace(experiment, arms=arms), asked.seeds, sweep=sweep)
     before = read_study(folder)
     if before.experiment.name != experiment.name:
         raise RequestError(
             f"--workdir: {folder} holds the study {before.experiment.name!r}, not {experiment.name!r}; use another"
         )
+    sweep = go_on(before.sweep, sweep, str(folder))
+    if sweep and before.sweep:
+        if (asked.seeds, list(sweep.bases)) != (before.seeds, list(before.sweep.bases)):
+            had = f"{', '.join(before.sweep.bases)} with {before.seeds} seed{'s' * (before.seeds > 1)}"
+            raise RequestError(f"--workdir: {folder} holds a sweep of {had}; ask for the same, or use another folder")
+        for arm, config in sweep.bases.items():
+            _check_same(folder, arm, before.sweep.bases[arm], config)
+        experiment = dataclasses.replace(experiment, arms=sweep.arms)
     for arm, config in experiment.arms.items():
         if arm in before.experiment.arms:
             _check_same(folder, arm, before.experiment.arms[arm], config)
@@ -130,7 +148,8 @@ def open_study(folder: epath.Path, experiment: Experiment) -> Study:
         arm: dataclasses.replace(config, study=section)
         for arm, config in {**before.experiment.arms, **experiment.arms}.items()
     }
-    study = dataclasses.replace(before, experiment=dataclasses.replace(experiment, arms=arms), seeds=seeds)
+    experiment = dataclasses.replace(experiment, arms=arms)
+    study = dataclasses.replace(before, experiment=experiment, seeds=seeds, sweep=sweep)
     return study if study == before else dataclasses.replace(study, reported=False)
 
 
@@ -153,8 +172,9 @@ def read_study(folder: epath.Path) -> Study:
         columns = {heading: Column(**column) for heading, column in values["columns"].items()}
         experiment = Experiment(values["experiment"], values["question"], arms, screening, lines, columns)
         packs = {shape: Choice(**choice) for shape, choice in values["packs"].items()}
+        sweep = values["sweep"] and sweep_from_dict(values["sweep"])
         seeds, reported = int(values["seeds"]), bool(values.get("reported"))
-        return Study(folder, experiment, seeds, dict(values["machine"]), reported, packs)
+        return Study(folder, experiment, seeds, dict(values["machine"]), reported, packs, sweep)
     except RequestError:
         raise
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
@@ -178,6 +198,7 @@ def write_study(study: Study) -> None:
         "machine": dict(study.machine),
         "reported": study.reported,
         "packs": {shape: dataclasses.asdict(choice) for shape, choice in study.packs.items()},
+        "sweep": study.sweep and sweep_to_dict(study.sweep),
     }
     write_json(study.folder / "study.json", values)
 

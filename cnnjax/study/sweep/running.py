@@ -1,0 +1,193 @@
+"""Running a sweep: what its search asks for next, until nothing is left, and then the test of the best trials."""
+
+import dataclasses
+import math
+from collections.abc import Callable, Mapping, Sequence
+
+from rich.console import Console
+
+from cnnjax.config import DataConfig, RequestError
+from cnnjax.data.dataset import Dataset, load_dataset
+from cnnjax.study.files import write_json
+from cnnjax.study.records import write_hyperparameters
+from cnnjax.study.run import Extent
+from cnnjax.study.runner import run_study, unfinished
+from cnnjax.study.sweep.halving import next_batch, rungs
+from cnnjax.study.sweep.ranking import Standing, best_trial, run_scores, rung_scores, standings, units_by_arm
+from cnnjax.study.sweep.search import Point
+from cnnjax.study.sweep.tpe import Asker, open_storage
+from cnnjax.study.sweep.trials import Sweep, trial_name
+from cnnjax.study.workdir import Study, Unit, read_status, write_study
+from cnnjax.train.interruption import Interruption
+
+
+@dataclasses.dataclass(frozen=True)
+class Means:
+    """What a sweep is run with.
+
+    Attributes:
+      datasets: of the arms' configs; added to.
+      storage: Optuna's, by its URL; None for a file in the workdir.
+      console, interruption: as in `run_study`.
+    """
+
+    datasets: dict[DataConfig, Dataset]
+    storage: str | None
+    console: Console
+    interruption: Interruption
+
+    def run(self, study: Study, units: Sequence[Unit], until: float | None = None, test: bool = False) -> Study:
+        """Runs these units as far as is wanted, and returns the study; see `run_study`."""
+        units = [unit for unit in units if self._has_data(study, unit)]
+        if not units:
+            return study
+        far = "" if until is None else f", up to epoch {until:g}"
+        to_do = f"{len(units)} of {len(study.units)} runs to do in {study.folder}{far}"
+        self.console.print(to_do, markup=False, highlight=False, soft_wrap=True)
+        trials = _sweep(study).trials
+        for unit in units:
+            if trial := trials.get(unit.arm):
+                write_hyperparameters(unit.folder, {"arm": trial.arm, "seed": unit.seed, **trial.point})
+        return run_study(study, units, self.datasets, self.console, self.interruption, Extent(until, test))
+
+    def _has_data(self, study: Study, unit: Unit) -> bool:
+        """Loads the data of a run; one that a search has asked for without knowing better, and has none, fails."""
+        data = study.experiment.arms[unit.arm].data
+        if data not in self.datasets:
+            try:
+                with self.interruption.nothing_to_save():
+                    self.datasets[data] = load_dataset(data)
+            except RequestError as error:
+                unit.folder.mkdir(parents=True, exist_ok=True)
+                write_json(unit.folder / "status.json", {"state": "failed", "error": str(error)})
+                return False
+        return True
+
+
+def run_sweep(study: Study, means: Means) -> Study:
+    """Runs what is not done of a sweep, and returns the study with all its trials; `study.json` is kept up to date.
+
+    The trials read the validation split alone; the best one of each arm reads the test split, once, when all are done.
+    Arms that are not swept are run first, as in any study: trials may take filters from them.
+
+    Raises:
+      DiskFull, Stopped: see `run_study`.
+    """
+    swept = _sweep(study).dimensions
+    trials = [name for arm in swept for name in _sweep(study).of_arm(arm)]
+    alone = [unit for unit in unfinished(study) if unit.arm not in (*swept, *trials)]
+    study = means.run(study, alone, test=True)
+    study, settled = _RUN[_sweep(study).search](study, means)
+    best = [trial for arm in settled if (trial := best_trial(study, arm))]
+    units = units_by_arm(study)
+    untested = [unit for trial in best for unit in units[trial] if "test" not in read_status(unit)["metrics"]]
+    study = means.run(study, untested, test=True)
+    failed = any(read_status(unit).get("state") == "failed" for unit in study.units)
+    study = _with_sweep(study, complete=len(settled) == len(swept) and not failed)
+    write_study(study)
+    return study
+
+
+def _run_all(study: Study, means: Means) -> tuple[Study, list[str]]:
+    """Runs all trials to their end. Returns the study, and the arms whose best trial is settled."""
+    study = means.run(study, [unit for unit in unfinished(study) if unit.arm in _sweep(study).trials])
+    return study, list(_sweep(study).dimensions)
+
+
+def _run_rungs(study: Study, means: Means) -> tuple[Study, list[str]]:
+    """Runs rung after rung; arms that are at the same one together."""
+    while batch := _next_rung(study):
+        study = means.run(study, *batch)
+    return study, list(_sweep(study).dimensions)
+
+
+def _next_rung(study: Study) -> tuple[list[Unit], float | None] | None:
+    """The runs to be trained next, and until which epoch, None for the end; None where all is done."""
+    section, units = study.experiment.study, units_by_arm(study)
+    batches: dict[float, list[Unit]] = {}
+    for arm in _sweep(study).dimensions:
+        train = _sweep(study).bases[arm].train
+        epochs = rungs(train.epochs, section.min_epochs, section.eta)
+        found = next_batch(rung_scores(study, arm, epochs), len(epochs), section.eta, section.slots)
+        if found:
+            rung, trials = found
+            wanted = [unit for trial in trials for unit in units[trial]]
+            fresh = [unit for unit in wanted if len(run_scores(unit, epochs, train.eval_every)) <= rung]
+            until = math.inf if rung == len(epochs) - 1 else epochs[rung]
+            batches.setdefault(until, []).extend(fresh)
+    if not batches:
+        return None
+    until = min(batches)
+    return batches[until], None if until == math.inf else until
+
+
+def _run_asked(study: Study, means: Means) -> tuple[Study, list[str]]:
+    """Runs what Optuna asks for, `slots` trials of each arm at a time, and tells it what they scored."""
+    study, _ = _run_all(study, means)
+    sweep = _sweep(study)
+    storage = open_storage(means.storage or f"sqlite:///{study.folder.resolve()}/optuna.db")
+    askers = {
+        arm: Asker(storage, f"{study.experiment.name}/{arm} {sweep.flags}", dimensions, sweep.owner, str(study.folder))
+        for arm, dimensions in sweep.dimensions.items()
+    }
+    while True:
+        for asker in askers.values():
+            if not asker.asked():
+                asker.ask(study.experiment.study.slots, sweep.count or 0)
+        asked = {arm: asker.asked() for arm, asker in askers.items()}
+        if not any(asked.values()):
+            break
+        study = _with_points(study, asked)
+        write_study(study)
+        names = {name for arm, points in asked.items() for name in _names(study, arm, points).values()}
+        study = means.run(study, [unit for unit in unfinished(study) if unit.arm in names])
+        for arm, points in asked.items():
+            scores = {standing.name: _score(standing) for standing in standings(study, arm)}
+            for number, name in _names(study, arm, points).items():
+                askers[arm].tell(number, scores[name])
+    reasons = {arm: asker.others() for arm, asker in askers.items()}
+    for arm, reason in reasons.items():
+        if reason:
+            means.console.print(f"{arm}: {reason}", markup=False, highlight=False, soft_wrap=True)
+    return study, [arm for arm, reason in reasons.items() if not reason]
+
+
+def _names(study: Study, arm: str, points: Mapping[int, Point]) -> dict[int, str]:
+    dimensions = _sweep(study).dimensions[arm]
+    return {number: trial_name(arm, dimensions, point) for number, point in points.items()}
+
+
+def _score(standing: Standing) -> float | None:
+    """What Optuna is told: a run that diverges is as bad as can be, and one that fails says nothing."""
+    if standing.state == "finished":
+        return standing.validation.mean
+    return 0.0 if standing.state == "diverged" else None
+
+
+def _with_points(study: Study, asked: Mapping[str, Mapping[int, Point]]) -> Study:
+    """The study with these trials, by arm and number, as arms."""
+    sweep = _sweep(study)
+    for arm, points in asked.items():
+        sweep = sweep.with_trials(arm, list(points.values()))
+    section = study.experiment.study
+    arms = {name: dataclasses.replace(config, study=section) for name, config in sweep.arms.items()}
+    experiment = dataclasses.replace(study.experiment, arms=arms)
+    return dataclasses.replace(study, experiment=experiment, sweep=sweep)
+
+
+def _with_sweep(study: Study, *, complete: bool) -> Study:
+    return dataclasses.replace(study, sweep=dataclasses.replace(_sweep(study), complete=complete))
+
+
+def _sweep(study: Study) -> Sweep:
+    assert study.sweep is not None
+    return study.sweep
+
+
+_RUN: dict[str, Callable[[Study, Means], tuple[Study, list[str]]]] = {
+    "grid": _run_all,
+    "random": _run_all,
+    "sobol": _run_all,
+    "halving": _run_rungs,
+    "tpe": _run_asked,
+}
