@@ -15,7 +15,8 @@ class SweepFlags:
 
     Attributes:
       specs: of `--sweep`; empty for none.
-      search: a key of `cnnjax.study.sweep.trials.SEARCHES`; None for a grid, or with a number of trials, points at random.
+      search: a key of `cnnjax.study.sweep.trials.SEARCHES`; None for a grid, or with a number
+        of trials, points at random.
       trials: how many of each arm; None if not given.
       storage: Optuna's, by its URL; None for a file in the workdir.
     """
