@@ -21,7 +21,8 @@ from torch.nn import functional as F
 
 from cnnjax.config import Config, DataConfig, ModelConfig, OptimConfig, TrainConfig
 from cnnjax.data.dataset import Dataset, load_dataset
-from cnnjax.train.assembly import Shared, assemble
+from cnnjax.train.assembly import assemble
+from cnnjax.train.beginning import Shared
 from cnnjax.train.interruption import Interruption
 
 ROUNDS = flags.DEFINE_integer("rounds", 9, "Turns of each side.", lower_bound=1)

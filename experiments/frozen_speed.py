@@ -21,7 +21,8 @@ from absl import app, flags
 from cnnjax.config import Config, DataConfig, HeadConfig, ModelConfig, OptimConfig, TrainConfig, override
 from cnnjax.data.dataset import Dataset, load_dataset
 from cnnjax.filters.features import feature_function
-from cnnjax.train.assembly import Shared, assemble
+from cnnjax.train.assembly import assemble
+from cnnjax.train.beginning import Shared
 from cnnjax.train.interruption import Interruption
 from cnnjax.train.ridge import array_rows, one_hot_targets, ridge_path
 from cnnjax.train.step import variables_of

@@ -33,7 +33,8 @@ from cnnjax.study.experiment import Experiment
 from cnnjax.study.report import write_report
 from cnnjax.study.runner import run_study
 from cnnjax.study.workdir import Study, write_study
-from cnnjax.train.assembly import Assembly, Shared, assemble
+from cnnjax.train.assembly import Assembly, assemble
+from cnnjax.train.beginning import Shared
 from cnnjax.train.interruption import Interruption
 
 # Tests compile much and compute little: machine code that is made sooner and runs slower takes them two thirds of the

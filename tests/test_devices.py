@@ -15,7 +15,8 @@ from cnnjax.config import override
 from cnnjax.data.dataset import load_dataset
 from cnnjax.study.experiment import read_experiment
 from cnnjax.study.run import _items
-from cnnjax.train.assembly import Assembly, Shared, assemble
+from cnnjax.train.assembly import Assembly, assemble
+from cnnjax.train.beginning import Shared
 from cnnjax.train.checkpoint import Checkpoints
 from cnnjax.train.interruption import Interruption
 from launch import main

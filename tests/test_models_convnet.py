@@ -15,7 +15,8 @@ from cnnjax.layers.region_pooling import REGION_POOLS
 from cnnjax.models.convnet import convnet, convnet_mnist1d
 from cnnjax.models.description import describe
 from cnnjax.models.network import Network, run_stages
-from cnnjax.train.assembly import Shared, assemble
+from cnnjax.train.assembly import assemble
+from cnnjax.train.beginning import Shared
 from cnnjax.train.interruption import Interruption
 from cnnjax.train.loop import Listeners, fit
 from cnnjax.train.program import Report

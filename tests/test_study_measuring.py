@@ -25,7 +25,8 @@ from cnnjax.study.loading import load
 from cnnjax.study.measuring import check_measures, measure_study, pieces, unmeasured
 from cnnjax.study.request import OK, WRONG_REQUEST
 from cnnjax.study.workdir import Study, read_study, write_study
-from cnnjax.train.assembly import Shared, assemble
+from cnnjax.train.assembly import assemble
+from cnnjax.train.beginning import Shared
 from cnnjax.train.interruption import Interruption
 from cnnjax.train.step import variables_of
 from launch import main

@@ -25,7 +25,7 @@ from cnnjax.study.results import collect, troubles, warnings
 from cnnjax.study.results_page import study_block
 from cnnjax.study.runner import run_study
 from cnnjax.study.workdir import Study, Unit, read_status
-from cnnjax.train import assembly, head
+from cnnjax.train import beginning, head
 from cnnjax.train.checkpoint import Checkpoints
 from cnnjax.train.interruption import Interruption
 from cnnjax.train.setup import make_blueprint
@@ -43,14 +43,14 @@ TAKEN = "stage1/.*=arm:learned,frozen;head/.*=init,trained"
 def counted() -> Iterator[list[int]]:
     """How many images each computation of features was for."""
     calls: list[int] = []
-    compute = assembly.compute_features
+    compute = beginning.compute_features
 
     def count(function: Any, variables: Any, images: np.ndarray, *rest: Any) -> None:
         calls.append(len(images))
         compute(function, variables, images, *rest)
 
     with pytest.MonkeyPatch.context() as monkeypatch:
-        monkeypatch.setattr(assembly, "compute_features", count)
+        monkeypatch.setattr(beginning, "compute_features", count)
         yield calls
 
 
@@ -151,7 +151,7 @@ def test_gradients_are_measured_at_the_start_and_at_each_evaluation(
 
 def test_bank_that_is_combined_stays_and_its_matrix_is_trained(study: tuple[Study, list[int]], toy: Dataset) -> None:
     config = study[0].experiment.arms["combined"]
-    start = assembly.begin(config, toy, 0, assembly.Shared(), Interruption(), {}, lambda what, share: None).params
+    start = beginning.begin(config, toy, 0, beginning.Shared(), Interruption(), {}, lambda what, share: None).params
     best = best_of(study[0], "combined")["params"]
     assert best["stage1/conv/kernel"].shape == (3, 3, 1, 6)
     assert best["stage1/conv/kernel"].tobytes() == np.asarray(start["stage1/conv/kernel"]).tobytes()
@@ -236,7 +236,7 @@ def test_head_that_did_not_converge_is_said_in_the_log_and_beside_the_table(
 def test_features_are_files_until_the_study_ends(
     study: tuple[Study, list[int]], toy: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(assembly, "MOST_FEATURE_BYTES", 84 * 18 * 4 - 1)
+    monkeypatch.setattr(beginning, "MOST_FEATURE_BYTES", 84 * 18 * 4 - 1)
     seen: list[tuple[list[str], bool]] = []
     fit_head = closed_form.fit_head
 

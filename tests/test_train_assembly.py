@@ -15,8 +15,9 @@ from cnnjax.layers.convolution import Conv
 from cnnjax.layers.dense import Dense
 from cnnjax.models import registry
 from cnnjax.models.network import Network, Stage
-from cnnjax.train import assembly
-from cnnjax.train.assembly import Assembly, Beginning, Shared, assemble, begin, sizes_of
+from cnnjax.train import beginning
+from cnnjax.train.assembly import Assembly, assemble
+from cnnjax.train.beginning import Beginning, Shared, begin, sizes_of
 from cnnjax.train.interruption import Interruption, Stopped
 from tests.test_train_program import host, train
 
@@ -79,13 +80,13 @@ def test_banks_of_other_sizes_are_other_programs_and_stay_as_they_are(
 def computed(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[int]]:
     """How many images each computation of features was for."""
     calls: list[int] = []
-    compute = assembly.compute_features
+    compute = beginning.compute_features
 
     def count(function: object, variables: object, images: np.ndarray, *rest: object) -> None:
         calls.append(len(images))
         compute(function, variables, images, *rest)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(assembly, "compute_features", count)
+    monkeypatch.setattr(beginning, "compute_features", count)
     yield calls
 
 

@@ -10,7 +10,8 @@ import pytest
 from cnnjax.config import Config, DataConfig, ModelConfig, OptimConfig, RequestError, TrainConfig, override
 from cnnjax.data.dataset import Dataset
 from cnnjax.models.registry import build
-from cnnjax.train.assembly import Assembly, Shared, assemble
+from cnnjax.train.assembly import Assembly, assemble
+from cnnjax.train.beginning import Shared
 from cnnjax.train.forward import logits_in_evaluation, logits_in_training
 from cnnjax.train.interruption import Interruption
 from cnnjax.train.setup import check_request

@@ -13,7 +13,7 @@ from cnnjax.config import Config, DataConfig, FilterRule, HeadConfig, ModelConfi
 from cnnjax.data.dataset import Dataset, Split
 from cnnjax.models.network import run_stages
 from cnnjax.train import head
-from cnnjax.train.assembly import Beginning, Shared, begin
+from cnnjax.train.beginning import Beginning, Shared, begin
 from cnnjax.train.head import FittedHead, fit_head
 from cnnjax.train.interruption import Interruption, Stopped
 from cnnjax.train.step import variables_of

@@ -9,7 +9,8 @@ import pytest
 
 from cnnjax.config import Config, DataConfig, FilterRule, ModelConfig, OptimConfig, TrainConfig, override
 from cnnjax.data.dataset import Dataset
-from cnnjax.train.assembly import Assembly, Shared, assemble, assemble_together, make_member
+from cnnjax.train.assembly import Assembly, assemble, assemble_together, make_member
+from cnnjax.train.beginning import Shared
 from cnnjax.train.interruption import Interruption, Stopped
 from cnnjax.train.loop import Listeners, evaluate, fit
 from cnnjax.train.population import Form, Slots

@@ -13,7 +13,8 @@ from cnnjax.data.dataset import Dataset
 from cnnjax.data.feed import epoch_order, standardise
 from cnnjax.ops.keys import stream_key
 from cnnjax.train import program
-from cnnjax.train.assembly import Assembly, Shared, assemble, best_variables
+from cnnjax.train.assembly import Assembly, assemble, best_variables
+from cnnjax.train.beginning import Shared
 from cnnjax.train.devices import replicate, spread
 from cnnjax.train.interruption import Interruption
 from cnnjax.train.loop import evaluate

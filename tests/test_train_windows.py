@@ -10,8 +10,9 @@ from etils import epath
 from cnnjax.config import Config, DataConfig, FilterRule, ModelConfig, OptimConfig, TrainConfig
 from cnnjax.data.dataset import Dataset
 from cnnjax.study.feature_files import FileStore
-from cnnjax.train import assembly, windows
-from cnnjax.train.assembly import Assembly, Shared, assemble
+from cnnjax.train import assembly, beginning, windows
+from cnnjax.train.assembly import Assembly, assemble
+from cnnjax.train.beginning import Shared
 from cnnjax.train.interruption import Interruption
 from cnnjax.train.loop import evaluate
 from tests.test_train_program import assert_identical, host, train
@@ -39,7 +40,7 @@ def resident(toy: Dataset) -> Assembly:
 def in_file(toy: Dataset, tmp_path_factory: pytest.TempPathFactory) -> Assembly:
     """Its features are in a file, and a window has four batches."""
     with pytest.MonkeyPatch.context() as monkeypatch:
-        monkeypatch.setattr(assembly, "MOST_FEATURE_BYTES", 84 * ROW - 1)
+        monkeypatch.setattr(beginning, "MOST_FEATURE_BYTES", 84 * ROW - 1)
         monkeypatch.setattr(windows, "WINDOW_BYTES", 4 * 8 * ROW)
         store = FileStore(epath.Path(tmp_path_factory.mktemp("features")))
         run = assemble(CONFIG, toy, 0, Shared(features=store), Interruption())
@@ -77,7 +78,7 @@ def test_evaluation_on_windows_counts_every_example(split: str, resident: Assemb
 def test_examples_larger_than_a_window_are_one_batch_each(
     toy: Dataset, in_file: Assembly, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(assembly, "MOST_FEATURE_BYTES", 1)
+    monkeypatch.setattr(beginning, "MOST_FEATURE_BYTES", 1)
     monkeypatch.setattr(windows, "WINDOW_BYTES", 1)
     store = FileStore(epath.Path(tmp_path))
     run = assemble(CONFIG, toy, 0, Shared(features=store), Interruption())
@@ -90,7 +91,7 @@ def test_cached_and_uncached_features_give_the_same_head_to_rounding(
 ) -> None:
     begin = assembly.begin
 
-    def without_features(*arguments: object) -> assembly.Beginning:
+    def without_features(*arguments: object) -> beginning.Beginning:
         images = np.concatenate([split.images for split in (toy.train, toy.validation, toy.test)])
         return dataclasses.replace(begin(*arguments), after=None, examples=images)  # type: ignore[arg-type]
 

@@ -11,7 +11,7 @@ from cnnjax.filters.saved import Saved
 from cnnjax.study.progress import StudyProgress
 from cnnjax.study.records import MetricsFile
 from cnnjax.study.workdir import Unit
-from cnnjax.train.assembly import Shared, begin, sizes_of
+from cnnjax.train.beginning import Shared, begin, sizes_of
 from cnnjax.train.checkpoint import Checkpoints
 from cnnjax.train.head import fit_head
 from cnnjax.train.interruption import Interruption

@@ -24,7 +24,7 @@ from cnnjax.study.findings import measure_file, read_measure
 from cnnjax.study.loading import Run, load
 from cnnjax.study.sources import read_sources
 from cnnjax.study.workdir import Study, Unit, read_status
-from cnnjax.train.assembly import starting_variables
+from cnnjax.train.beginning import starting_variables
 
 Load = Callable[[epath.Path], Run]
 

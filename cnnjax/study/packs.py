@@ -15,7 +15,7 @@ from cnnjax.config import Config, DataConfig, FilterRule, FitConfig, MeasureConf
 from cnnjax.data.dataset import Dataset
 from cnnjax.study.arms import needed_arms
 from cnnjax.study.workdir import ALONE, Choice, Unit
-from cnnjax.train.assembly import features_fit
+from cnnjax.train.beginning import features_fit
 from cnnjax.train.compilation_cache import compilation_folder
 from cnnjax.train.hyperparameters import program_config
 from cnnjax.train.interruption import Interruption

@@ -23,16 +23,8 @@ from cnnjax.study.progress import StudyProgress
 from cnnjax.study.records import MetricsFile, Row
 from cnnjax.study.sources import read_sources
 from cnnjax.study.workdir import FORMAT, Unit
-from cnnjax.train.assembly import (
-    Assembly,
-    Member,
-    Shared,
-    assemble_alone,
-    assemble_together,
-    best_variables,
-    make_member,
-    sizes_of,
-)
+from cnnjax.train.assembly import Assembly, Member, assemble_alone, assemble_together, best_variables, make_member
+from cnnjax.train.beginning import Shared, sizes_of
 from cnnjax.train.checkpoint import Checkpoint, Checkpoints
 from cnnjax.train.devices import AXIS
 from cnnjax.train.interruption import Interruption, Stopped

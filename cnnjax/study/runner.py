@@ -17,7 +17,7 @@ from cnnjax.study.progress import StudyProgress
 from cnnjax.study.run import WHOLE, Extent, run_pack
 from cnnjax.study.sources import foresee_sources
 from cnnjax.study.workdir import Study, Unit, read_status, write_study
-from cnnjax.train.assembly import Shared
+from cnnjax.train.beginning import Shared
 from cnnjax.train.interruption import Interruption
 from cnnjax.train.setup import check_request, make_blueprint, what_is_trained
 

@@ -18,7 +18,7 @@ from cnnjax.data.feed import standardise
 from cnnjax.filters.features import MOST_FEATURE_BYTES
 from cnnjax.filters.places import layer_input
 from cnnjax.filters.plan import Flat
-from cnnjax.train.assembly import Beginning
+from cnnjax.train.beginning import Beginning
 from cnnjax.train.interruption import Interruption
 from cnnjax.train.logistic import logistic_path, logistic_problem
 from cnnjax.train.loss import cross_entropy

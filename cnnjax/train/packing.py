@@ -14,7 +14,8 @@ from cnnjax.data.dataset import Dataset, DataSummary, Split
 from cnnjax.models.cost import intermediate_bytes, multiply_adds
 from cnnjax.models.network import run_stages
 from cnnjax.models.tracing import abstract_variables
-from cnnjax.train.assembly import Assembly, Shared, assemble_alone, assemble_together, make_member
+from cnnjax.train.assembly import Assembly, assemble_alone, assemble_together, make_member
+from cnnjax.train.beginning import Shared
 from cnnjax.train.interruption import Interruption
 from cnnjax.train.population import Form
 from cnnjax.train.setup import build_model
