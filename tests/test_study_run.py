@@ -25,7 +25,7 @@ from cnnjax.study.results import collect, troubles, warnings
 from cnnjax.study.results_page import study_block
 from cnnjax.study.runner import run_study
 from cnnjax.study.workdir import Study, Unit, read_status
-from cnnjax.train import beginning, head
+from cnnjax.train import assembly, beginning, head
 from cnnjax.train.checkpoint import Checkpoints
 from cnnjax.train.interruption import Interruption
 from cnnjax.train.setup import make_blueprint
@@ -236,7 +236,8 @@ def test_head_that_did_not_converge_is_said_in_the_log_and_beside_the_table(
 def test_features_are_files_until_the_study_ends(
     study: tuple[Study, list[int]], toy: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(beginning, "MOST_FEATURE_BYTES", 84 * 18 * 4 - 1)
+    for module in (assembly, beginning):
+        monkeypatch.setattr(module, "MOST_FEATURE_BYTES", 84 * 18 * 4 - 1)
     seen: list[tuple[list[str], bool]] = []
     fit_head = closed_form.fit_head
 

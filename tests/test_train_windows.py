@@ -40,7 +40,8 @@ def resident(toy: Dataset) -> Assembly:
 def in_file(toy: Dataset, tmp_path_factory: pytest.TempPathFactory) -> Assembly:
     """Its features are in a file, and a window has four batches."""
     with pytest.MonkeyPatch.context() as monkeypatch:
-        monkeypatch.setattr(beginning, "MOST_FEATURE_BYTES", 84 * ROW - 1)
+        for module in (assembly, beginning):
+            monkeypatch.setattr(module, "MOST_FEATURE_BYTES", 84 * ROW - 1)
         monkeypatch.setattr(windows, "WINDOW_BYTES", 4 * 8 * ROW)
         store = FileStore(epath.Path(tmp_path_factory.mktemp("features")))
         run = assemble(CONFIG, toy, 0, Shared(features=store), Interruption())
@@ -78,7 +79,8 @@ def test_evaluation_on_windows_counts_every_example(split: str, resident: Assemb
 def test_examples_larger_than_a_window_are_one_batch_each(
     toy: Dataset, in_file: Assembly, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(beginning, "MOST_FEATURE_BYTES", 1)
+    for module in (assembly, beginning):
+        monkeypatch.setattr(module, "MOST_FEATURE_BYTES", 1)
     monkeypatch.setattr(windows, "WINDOW_BYTES", 1)
     store = FileStore(epath.Path(tmp_path))
     run = assemble(CONFIG, toy, 0, Shared(features=store), Interruption())
