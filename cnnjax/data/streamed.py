@@ -5,10 +5,12 @@ images may have any, and are made into squares (`cnnjax.data.recipe`).
 """
 
 import dataclasses
+import functools
 import math
 import os
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from typing import Any, cast
 
 import numpy as np
 import PIL.Image
@@ -53,6 +55,11 @@ class StreamedSplit:
         """[N] int32."""
         return self.selection.labels
 
+    @property
+    def images(self) -> "StreamedImages":
+        """[N, *spatial, C], as they are evaluated."""
+        return StreamedImages((self,))
+
     def take(self, index: np.ndarray) -> Split:
         """The examples at these places, in memory, as they are evaluated; decoded by as many threads as there are
         cores."""
@@ -81,6 +88,51 @@ class StreamedSplit:
 
 
 @dataclasses.dataclass(frozen=True)
+class StreamedImages:
+    """The images of splits, one split after another, read like a NumPy array by a slice or an array of places: they are
+    decoded then."""
+
+    splits: tuple[StreamedSplit, ...]
+
+    def __len__(self) -> int:
+        return sum(map(len, self.splits))
+
+    def __getitem__(self, index: Any) -> np.ndarray:
+        places = np.arange(len(self))[index]
+        ends = np.cumsum([len(split) for split in self.splits])
+        found = np.empty((len(places), *self.shape[1:]), self.dtype)
+        for split, end in zip(self.splits, ends, strict=True):
+            inside = np.flatnonzero((places < end) & (places >= end - len(split)))
+            if len(inside):
+                found[inside] = split.take(places[inside] - (end - len(split))).images
+        return found
+
+    @functools.cached_property
+    def _first(self) -> np.ndarray:
+        return self.splits[0].decode(np.zeros(1, int))
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """[N, *spatial, C]."""
+        return len(self), *self._first.shape[1:]
+
+    @property
+    def ndim(self) -> int:
+        """Of the shape."""
+        return len(self.shape)
+
+    @property
+    def dtype(self) -> np.dtype:
+        """uint8, or float32 where the set is not of bytes."""
+        return self._first.dtype
+
+    @property
+    def nbytes(self) -> int:
+        """Of all images, decoded."""
+        return len(self) * self._first.nbytes
+
+
+@dataclasses.dataclass(frozen=True)
 class StreamedDataset:
     """All splits, on disk, and their summary."""
 
@@ -89,8 +141,18 @@ class StreamedDataset:
     validation: StreamedSplit
     test: StreamedSplit
 
+    @property
+    def together(self) -> Split:
+        """The examples of all splits, one split after another in this order; still on disk."""
+        splits = (self.train, self.validation, self.test)
+        images = cast(np.ndarray, StreamedImages(splits))
+        return Split(images, np.concatenate([split.labels for split in splits]))
 
-def open_dataset(config: DataConfig) -> Dataset | StreamedDataset:
+
+AnyDataset = Dataset | StreamedDataset
+
+
+def open_dataset(config: DataConfig) -> AnyDataset:
     """The data set, in memory or streamed, as `config.streamed` says.
 
     Raises:

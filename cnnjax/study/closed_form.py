@@ -6,7 +6,7 @@ import time
 from typing import Any
 
 from cnnjax.config import Config
-from cnnjax.data.dataset import Dataset
+from cnnjax.data.streamed import AnyDataset
 from cnnjax.filters.saved import Saved
 from cnnjax.study.progress import StudyProgress
 from cnnjax.study.records import MetricsFile
@@ -22,7 +22,7 @@ log = logging.getLogger(__name__)
 def run_head(
     unit: Unit,
     config: Config,
-    dataset: Dataset,
+    dataset: AnyDataset,
     shared: Shared,
     sources: Saved,
     progress: StudyProgress,

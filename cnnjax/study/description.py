@@ -6,7 +6,7 @@ from rich.console import Console
 from rich.table import Table
 
 from cnnjax.config import Config, DataConfig, RequestError
-from cnnjax.data.dataset import DataSummary, load_dataset
+from cnnjax.data.dataset import DataSummary
 from cnnjax.models.description import StageRow, describe_stages
 from cnnjax.study.request import OK, Request
 from cnnjax.train.interruption import Interruption
@@ -39,7 +39,10 @@ def describe_arms(request: Request, console: Console, interruption: Interruption
 def _summary_of(request: Request, data: DataConfig) -> DataSummary:
     """Of the data set; or of images of the shape that is asked for, of which nothing else is known."""
     if request.shape is None:
-        return load_dataset(data).summary
+        # Whoever describes a network for images of a given shape has no data, and need not wait for TFDS.
+        from cnnjax.data.streamed import open_dataset
+
+        return open_dataset(data).summary
     try:
         shape = tuple(map(int, request.shape))
         if len(shape) < 2 or min(shape) < 1:

@@ -5,7 +5,7 @@ import functools
 import io
 import json
 from collections.abc import Callable
-from typing import Any
+from typing import Any, cast
 
 import jax
 import numpy as np
@@ -17,7 +17,8 @@ from cnnjax.analysis.measures import LEAST, MEASURES, READS, SWEPT, take
 from cnnjax.analysis.occasion import Measured, Occasion
 from cnnjax.analysis.subject import Subject
 from cnnjax.config import DataConfig, MeasureConfig, RequestError, choose
-from cnnjax.data.dataset import Dataset, DataSummary, load_dataset
+from cnnjax.data.dataset import DataSummary
+from cnnjax.data.streamed import AnyDataset, open_dataset
 from cnnjax.ops.transformations.table import check_transformation
 from cnnjax.study.files import partial, write_json
 from cnnjax.study.findings import measure_file, read_measure
@@ -104,7 +105,7 @@ def to_measure(study: Study) -> list[Unit]:
     return [unit for unit in done if unmeasured(unit, study.experiment.arms[unit.arm].measures)]
 
 
-def measure_study(study: Study, datasets: dict[DataConfig, Dataset], console: Console) -> None:
+def measure_study(study: Study, datasets: dict[DataConfig, AnyDataset], console: Console) -> None:
     """Takes the measures that the arms' configs ask for of every finished run that does not have them.
 
     Args:
@@ -122,7 +123,7 @@ def measure_study(study: Study, datasets: dict[DataConfig, Dataset], console: Co
     for unit in units:
         config = arms[unit.arm]
         if config.data not in datasets:
-            datasets[config.data] = load_dataset(config.data)
+            datasets[config.data] = open_dataset(config.data)
         summary, run = datasets[config.data].summary, load_once(unit.folder)
         check_measures(config.measures, summary)
         if run.dataset.shape != summary.shape:
@@ -136,7 +137,7 @@ def measure_study(study: Study, datasets: dict[DataConfig, Dataset], console: Co
         measure_unit(unit, study, datasets[arms[unit.arm].data], load_once, tell)
 
 
-def measure_unit(unit: Unit, study: Study, dataset: Dataset, load_run: Load, tell: Callable[[str], None]) -> None:
+def measure_unit(unit: Unit, study: Study, dataset: AnyDataset, load_run: Load, tell: Callable[[str], None]) -> None:
     """Takes the measures of a finished run that its config asks for and that it does not have.
 
     Args:
@@ -157,7 +158,7 @@ def measure_unit(unit: Unit, study: Study, dataset: Dataset, load_run: Load, tel
         subject=run.subject,
         images=split.images[: measures.images],
         labels=split.labels[: measures.images],
-        training=(dataset.train.images, dataset.train.labels),
+        training=(cast(np.ndarray, dataset.train.images), dataset.train.labels),
         arm=unit.arm,
         arms=arms,
         others=others,
@@ -186,7 +187,7 @@ def _taken_together(wanted: Pieces) -> list[Pieces]:
     return list(groups.values())
 
 
-def _start(unit: Unit, study: Study, run: Run, dataset: Dataset, tell: Callable[[str], None]) -> Subject | None:
+def _start(unit: Unit, study: Study, run: Run, dataset: AnyDataset, tell: Callable[[str], None]) -> Subject | None:
     """The run before its first step, made anew from its config and seed; None, which is told, if a source of its
     filters has gone."""
     if not any(str(column).startswith("gradient_norm/") for column in run.metrics):

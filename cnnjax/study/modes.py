@@ -8,7 +8,7 @@ from rich.console import Console
 
 from cnnjax.analysis.measures import MEASURES
 from cnnjax.config import DataConfig, RequestError, override
-from cnnjax.data.dataset import Dataset
+from cnnjax.data.streamed import AnyDataset
 from cnnjax.study.experiment import Experiment
 from cnnjax.study.measuring import measure_study, to_measure
 from cnnjax.study.request import OK, SOME_FAILED, Request
@@ -85,7 +85,7 @@ def _train(
     study: Study,
     units: list[Unit],
     request: Request,
-    datasets: dict[DataConfig, Dataset],
+    datasets: dict[DataConfig, AnyDataset],
     console: Console,
     interruption: Interruption,
 ) -> Study:

@@ -12,7 +12,7 @@ from pathlib import Path
 import jax
 
 from cnnjax.config import Config, DataConfig, FilterRule, FitConfig, MeasureConfig, StudyConfig
-from cnnjax.data.dataset import Dataset
+from cnnjax.data.streamed import AnyDataset, StreamedDataset
 from cnnjax.study.arms import needed_arms
 from cnnjax.study.workdir import ALONE, Choice, Unit
 from cnnjax.train.beginning import features_fit
@@ -43,7 +43,7 @@ class Pack:
 def choose_packs(
     units: Sequence[Unit],
     arms: Mapping[str, Config],
-    datasets: Mapping[DataConfig, Dataset],
+    datasets: Mapping[DataConfig, AnyDataset],
     before: Mapping[str, Choice],
     interruption: Interruption,
 ) -> tuple[list[Pack], dict[str, Choice]]:
@@ -91,10 +91,10 @@ def _depth(arm: str, arms: Mapping[str, Config]) -> int:
     return 1 + max((_depth(needed, arms) for needed in needed_arms(arms[arm].filters)), default=0)
 
 
-def _choose(config: Config, dataset: Dataset, runs: int, interruption: Interruption) -> Choice:
+def _choose(config: Config, dataset: AnyDataset, runs: int, interruption: Interruption) -> Choice:
     """For so many runs. A pack that is resumed with fewer keeps its slots: the same program computes the same bits."""
     wanted = config.study.pack
-    if wanted == 1 or not features_fit(config, dataset.summary):
+    if wanted == 1 or isinstance(dataset, StreamedDataset) or not features_fit(config, dataset.summary):
         return ALONE
     gains = backend_gains(interruption)
     form, gain = expected_gain(gains, step_multiply_adds(config, dataset.summary))

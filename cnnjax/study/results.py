@@ -21,7 +21,7 @@ def collect(study: Study) -> pd.DataFrame:
     Measures have an interval over images, `low` to `high`.
 
     Metrics of the whole run have no split: `parameters`, `parameters_trained`, `best_step`, `train_seconds`,
-    `preparation_seconds`, and of a head in closed form its `strength`.
+    `preparation_seconds`, of streamed data `data_wait_seconds`, and of a head in closed form its `strength`.
 
     Raises:
       RequestError: if a finished run's files are damaged.
@@ -65,8 +65,10 @@ def _rows_of(status: dict[str, Any], evaluations: list[Row]) -> list[dict[str, A
     rows += [{"metric": metric, "value": status[metric]} for metric in whole]
     if "strength" in status:
         rows.append({"metric": "strength", "value": status["strength"]})
-    kinds = ("train", "preparation")
-    return [*rows, *({"metric": f"{kind}_seconds", "value": status["seconds"][kind]} for kind in kinds)]
+    seconds = {kind: status["seconds"][kind] for kind in ("train", "preparation")}
+    if "data_wait" in status["seconds"]:
+        seconds["data_wait"] = status["seconds"]["data_wait"]
+    return [*rows, *({"metric": f"{kind}_seconds", "value": value} for kind, value in seconds.items())]
 
 
 def summarise(study: Study, results: pd.DataFrame) -> pd.DataFrame:
@@ -135,6 +137,16 @@ def warnings(study: Study) -> list[str]:
     """One line for each finished run that there is something to be said against."""
     statuses = ((unit, read_status(unit)) for unit in study.units)
     return [f"{unit.arm} seed {unit.seed}: {status['warning']}" for unit, status in statuses if "warning" in status]
+
+
+def waiting(results: pd.DataFrame) -> list[str]:
+    """A line that says how long the devices waited for streamed data; none where none was streamed."""
+    waited = results[results.metric == "data_wait_seconds"]
+    if waited.empty:
+        return []
+    runs = results.merge(waited[["arm", "seed"]], on=["arm", "seed"])
+    trained = runs[runs.metric == "train_seconds"].value.sum()
+    return [f"the devices waited for data for {waited.value.sum() / trained:.0%} of the training"]
 
 
 def percent(value: Estimate | None, *, signed: bool = False) -> str:

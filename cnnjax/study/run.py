@@ -14,7 +14,7 @@ from etils import epath
 from cnnjax.analysis.gradients import gradient_norms
 from cnnjax.analysis.subject import Subject
 from cnnjax.config import Config, DataConfig, to_dict
-from cnnjax.data.dataset import Dataset
+from cnnjax.data.streamed import AnyDataset
 from cnnjax.filters.plan import Flat
 from cnnjax.study.closed_form import run_head
 from cnnjax.study.files import write_json
@@ -61,12 +61,13 @@ class _Run:
     Attributes:
       plan: its member's, no longer than it is wanted.
       saved: None at the start.
-      seconds: of `train` and `preparation` so far; of runs trained together each has its share. Changed as it trains.
+      seconds: of `train`, `preparation` and, of streamed data, `data_wait` so far; of runs trained together each has its
+        share. Changed as it trains.
     """
 
     unit: Unit
     config: Config
-    dataset: Dataset
+    dataset: AnyDataset
     member: Member
     plan: Plan
     saved: Checkpoint | None
@@ -82,7 +83,7 @@ class _Run:
 def run_pack(
     pack: Pack,
     configs: Mapping[str, Config],
-    datasets: Mapping[DataConfig, Dataset],
+    datasets: Mapping[DataConfig, AnyDataset],
     shared: Shared,
     folder: epath.Path,
     progress: StudyProgress,
@@ -143,6 +144,9 @@ def run_pack(
             assembly = assemble_together(members, pack.form, shared, pack.slots)
         preparation = time.monotonic() - started
     with contextlib.ExitStack() as files:
+        for member in members:
+            if member.streams:
+                files.callback(member.streams.close)
         runs = [
             files.enter_context(_opened(unit, member, configs, datasets, preparation / len(members), extent))
             for unit, member in zip(pack.units, members, strict=True)
@@ -158,7 +162,7 @@ def _opened(
     unit: Unit,
     member: Member,
     configs: Mapping[str, Config],
-    datasets: Mapping[DataConfig, Dataset],
+    datasets: Mapping[DataConfig, AnyDataset],
     preparation: float,
     extent: Extent,
 ) -> Iterator[_Run]:
@@ -171,7 +175,10 @@ def _opened(
         saved = checkpoints.newest(_items(member.state, member))
         if saved:
             log.info("%s seed %d: going on from step %d", unit.arm, unit.seed, saved.step)
-        seconds = {"train": saved.progress["seconds"]["train"] if saved else 0.0, "preparation": preparation}
+        spent: Mapping[str, float] = saved.progress["seconds"] if saved else {}
+        seconds = {"train": spent.get("train", 0.0), "preparation": preparation}
+        if member.streams:
+            seconds["data_wait"] = spent.get("data_wait", 0.0)
         with contextlib.closing(MetricsFile(unit.folder, saved.step if saved else -1)) as metrics:
             yield _Run(unit, config, datasets[config.data], member, plan, saved, checkpoints, metrics, seconds)
 
@@ -186,6 +193,7 @@ def _train(
     if any(run.saved for run in runs):
         state = program.join([_state_of(run.saved) if run.saved else run.member.state for run in runs])
     statuses: dict[Unit, dict[str, Any]] = {}
+    waited = [0.0] * len(runs)
     measured = {n: _gradients_function(run) for n, run in enumerate(runs) if "gradients" in run.config.measures.names}
 
     def on_evaluated(n: int, step: int, params: Flat, stats: Flat) -> None:
@@ -209,8 +217,11 @@ def _train(
         write_json(run.unit.folder / "status.json", {"state": "running", "step": step, "steps": run.plan.steps})
 
     def advance(steps: Sequence[int], taken: float) -> None:
-        for run in runs:
+        for n, run in enumerate(runs):
             run.seconds["train"] += taken / len(runs)
+            if run.member.streams:
+                run.seconds["data_wait"] += run.member.streams.waited - waited[n]
+                waited[n] = run.member.streams.waited
         progress.advance(sum(steps) / sum(plan.stop for plan in plans))
 
     for n, run in enumerate(runs):

@@ -7,7 +7,8 @@ import traceback
 from rich.console import Console
 
 from cnnjax.config import Config, DataConfig, RequestError
-from cnnjax.data.dataset import Dataset, DataSummary, load_dataset
+from cnnjax.data.dataset import DataSummary
+from cnnjax.data.streamed import AnyDataset, open_dataset
 from cnnjax.study.arms import order_arms
 from cnnjax.study.feature_files import FileStore
 from cnnjax.study.files import DiskFull, is_disk_full, write_json
@@ -27,19 +28,19 @@ log = logging.getLogger(__name__)
 _ENDED = ("finished", "diverged")
 
 
-def load_datasets(study: Study, units: list[Unit]) -> dict[DataConfig, Dataset]:
+def load_datasets(study: Study, units: list[Unit]) -> dict[DataConfig, AnyDataset]:
     """The data of the runs to do, and the check of each arm's config against it, before anything is written.
 
     Raises:
       RequestError: for data that is not there, or a config that cannot be run on it.
     """
-    datasets: dict[DataConfig, Dataset] = {}
+    datasets: dict[DataConfig, AnyDataset] = {}
     checked: dict[str, tuple[Config, DataSummary]] = {}
     arms = study.experiment.arms
     for arm in order_arms(arms, list(dict.fromkeys(unit.arm for unit in units))):
         config = arms[arm]
         if config.data not in datasets:
-            datasets[config.data] = load_dataset(config.data)
+            datasets[config.data] = open_dataset(config.data)
         summary = datasets[config.data].summary
         try:
             saved = foresee_sources(config, study.seeds, study.folder, checked)
@@ -59,7 +60,7 @@ def unfinished(study: Study) -> list[Unit]:
 def run_study(
     study: Study,
     units: list[Unit],
-    datasets: dict[DataConfig, Dataset],
+    datasets: dict[DataConfig, AnyDataset],
     console: Console,
     interruption: Interruption,
     extent: Extent = WHOLE,
@@ -103,7 +104,7 @@ class _Runs:
     """What all packs of a study are run with."""
 
     study: Study
-    datasets: dict[DataConfig, Dataset]
+    datasets: dict[DataConfig, AnyDataset]
     shared: Shared
     interruption: Interruption
     extent: Extent

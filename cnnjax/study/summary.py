@@ -7,7 +7,7 @@ from rich.table import Table
 
 from cnnjax.config import RequestError
 from cnnjax.study import screening
-from cnnjax.study.results import percent, summarise, troubles, warnings
+from cnnjax.study.results import percent, summarise, troubles, waiting, warnings
 from cnnjax.study.sweep.ranking import compared
 from cnnjax.study.sweep.report import best_lines
 from cnnjax.study.workdir import Study
@@ -48,7 +48,7 @@ def print_summary(study: Study, results: pd.DataFrame, console: Console) -> None
         architectures = screening.screening_table(results, study.experiment.screening)
         for quantity, value, _ in screening.findings(architectures, screening.linear_on_pixels(results)):
             console.print(f"{quantity}: {value}", markup=False, highlight=False, soft_wrap=True)
-    for line in [*best_lines(everything), *troubles(everything), *warnings(everything)]:
+    for line in [*best_lines(everything), *troubles(everything), *warnings(everything), *waiting(results)]:
         console.print(line, markup=False, highlight=False, soft_wrap=True)
     console.print(f"report: {study.folder / 'report.html'}", markup=False, highlight=False, soft_wrap=True)
 

@@ -9,8 +9,9 @@ import numpy as np
 
 from cnnjax.config import Config
 from cnnjax.data.augmentation import Augmentation
-from cnnjax.data.dataset import Dataset, DataSummary
+from cnnjax.data.dataset import DataSummary
 from cnnjax.data.feed import Feed
+from cnnjax.data.streamed import AnyDataset, StreamedDataset
 from cnnjax.filters.features import (
     MOST_FEATURE_BYTES,
 )
@@ -19,7 +20,7 @@ from cnnjax.filters.plan import Flat
 from cnnjax.filters.saved import Saved
 from cnnjax.ops.keys import stream_key
 from cnnjax.train.beginning import Shared, begin
-from cnnjax.train.devices import AXIS, replicate
+from cnnjax.train.devices import AXIS, distribute, replicate
 from cnnjax.train.hyperparameters import hyperparameters, program_config
 from cnnjax.train.interruption import Interruption
 from cnnjax.train.loop import Plan, boundaries
@@ -33,6 +34,7 @@ from cnnjax.train.setup import (
 )
 from cnnjax.train.state import TrainState, initial_state
 from cnnjax.train.step import Inputs, Keys, Task
+from cnnjax.train.streaming import Streams, batch_feeds, compile_streamed
 from cnnjax.train.windows import compile_windows
 
 _NO_FEED = Feed(np.zeros(0), np.zeros(0))
@@ -52,6 +54,7 @@ class Member:
       blueprint: the network under its plan.
       from_features: whether the feeds hold the features of the frozen prefix instead of images.
       in_windows: whether these are more than memory holds, so that it is trained alone, window by window.
+      streams: the batches of a run whose images are read while it trains, alone; None for any other.
     """
 
     shape: Hashable
@@ -63,6 +66,7 @@ class Member:
     blueprint: Blueprint
     from_features: bool
     in_windows: bool
+    streams: Streams | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -89,7 +93,7 @@ class Assembly:
 
 def make_member(
     config: Config,
-    dataset: Dataset,
+    dataset: AnyDataset,
     seed: int,
     shared: Shared,
     interruption: Interruption,
@@ -121,13 +125,18 @@ def make_member(
     trained = {path: params[path] for path in sorted(parts.trained)}
     moving = {path: stats[path] for path in sorted(parts.moving)}
     keys = Keys(*(stream_key(seed, stream) for stream in Keys._fields))
-    examples = Feed(start.examples, start.labels)
+    streams = None
+    if not isinstance(dataset, StreamedDataset) or start.after:
+        feeds = _feeds(Feed(start.examples, start.labels), sizes["train"])
+    else:
+        feeds = batch_feeds(dataset, train.batch_size, train.eval_batch_size)
+        streams = Streams(dataset, seed, train.batch_size, train.eval_batch_size, config.data.workers)
     banks = frozenset((path, rule.combinations) for path, rule in blueprint.rules.items())
     return Member(
         shape=(program.model, program.data, program.optim, program.train, parts, banks, start.after),
         task=_task(program, summary, parts, start.after, axis),
         state=initial_state(trained, moving, make_optimiser(config.optim, numbers)),
-        inputs=Inputs(frozen, *_feeds(examples, sizes["train"]), keys, numbers),
+        inputs=Inputs(frozen, *feeds, keys, numbers),
         plan=Plan(
             steps=steps,
             stop=steps,
@@ -141,6 +150,7 @@ def make_member(
         blueprint=blueprint,
         from_features=start.after is not None,
         in_windows=start.after is not None and start.examples.nbytes > MOST_FEATURE_BYTES,
+        streams=streams,
     )
 
 
@@ -168,19 +178,25 @@ def _feeds(examples: Feed, train: int) -> tuple[Feed, Feed]:
     return Feed(*(part[:train] for part in examples)), Feed(*(part[train:] for part in examples))
 
 
-def assemble(config: Config, dataset: Dataset, seed: int, shared: Shared, interruption: Interruption) -> Assembly:
+def assemble(config: Config, dataset: AnyDataset, seed: int, shared: Shared, interruption: Interruption) -> Assembly:
     """A run by itself, its batch spread over the devices; arguments and errors as in `begin`."""
     return assemble_alone(make_member(config, dataset, seed, shared, interruption), shared)
 
 
 def assemble_alone(member: Member, shared: Shared) -> Assembly:
     """A run whose batch is spread over the devices; `shared` is added to."""
-    state = replicate(member.state)
-    if member.in_windows:
-        own = replicate(member.inputs._replace(train=_NO_FEED, held_out=_NO_FEED))
-        inputs = own._replace(train=member.inputs.train, held_out=member.inputs.held_out)
-    else:
-        inputs = replicate(member.inputs)
+    state, feeds = replicate(member.state), (member.inputs.train, member.inputs.held_out)
+    own = replicate(member.inputs._replace(train=_NO_FEED, held_out=_NO_FEED))
+    if member.streams:
+        feeds = distribute(feeds)
+    elif not member.in_windows:
+        feeds = replicate(feeds)
+    inputs = own._replace(train=feeds[0], held_out=feeds[1])
+    if member.streams:
+        if member.shape not in shared.streamed:
+            shared.streamed[member.shape] = compile_streamed(member.task, state, inputs)
+        program = shared.streamed[member.shape].bind(member.task, member.streams)
+        return Assembly(program, state, inputs, (member,))
     if member.shape not in shared.programs:
         compile_for = compile_windows if member.in_windows else compile_program
         shared.programs[member.shape] = compile_for(member.task, state, inputs)

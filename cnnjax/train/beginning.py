@@ -6,13 +6,14 @@ Runs that differ in values alone (seeds, random filters) share what is compiled.
 import dataclasses
 import math
 from collections.abc import Hashable
-from typing import Any
+from typing import Any, cast
 
 import jax
 import numpy as np
 
 from cnnjax.config import Config
-from cnnjax.data.dataset import Dataset, DataSummary
+from cnnjax.data.dataset import DataSummary
+from cnnjax.data.streamed import AnyDataset
 from cnnjax.filters.features import (
     MOST_FEATURE_BYTES,
     FeatureFunction,
@@ -39,6 +40,7 @@ from cnnjax.train.setup import (
     starting_values,
 )
 from cnnjax.train.step import variables_of
+from cnnjax.train.streaming import StreamedProgram
 
 
 @dataclasses.dataclass(frozen=True)
@@ -49,6 +51,7 @@ class Shared:
     looks: dict[Hashable, Look] = dataclasses.field(default_factory=dict)
     prefixes: dict[Hashable, FeatureFunction] = dataclasses.field(default_factory=dict)
     programs: dict[Hashable, Program] = dataclasses.field(default_factory=dict)
+    streamed: dict[Hashable, StreamedProgram] = dataclasses.field(default_factory=dict)
     features: FeatureStore = dataclasses.field(default_factory=MemoryStore)
 
 
@@ -74,7 +77,7 @@ class Beginning:
 
 def begin(
     config: Config,
-    dataset: Dataset,
+    dataset: AnyDataset,
     seed: int,
     shared: Shared,
     interruption: Interruption,
@@ -104,13 +107,14 @@ def begin(
 
     params, stats = _start(config, dataset, seed, blueprint, shared, saved, between)
     images, labels = dataset.together.images, dataset.together.labels
-    if blueprint.parts.prefix is None or config.data.augment:
+    # Training images that are made into squares are others in each epoch.
+    if blueprint.parts.prefix is None or config.data.augment or config.data.image_size:
         return Beginning(blueprint, params, stats, None, images, labels)
     features = _prefix_features(config, dataset.summary, blueprint, (params, stats), images, shared, between)
     return Beginning(blueprint, params, stats, blueprint.parts.prefix, features, labels)
 
 
-def starting_variables(config: Config, dataset: Dataset, seed: int, saved: Saved) -> dict[str, Any]:
+def starting_variables(config: Config, dataset: AnyDataset, seed: int, saved: Saved) -> dict[str, Any]:
     """`params` and `batch_stats`, nested, of a run before its first step; arguments and errors as in `begin`."""
     blueprint = make_blueprint(config, dataset.summary, AXIS)
     start = _start(config, dataset, seed, blueprint, Shared(), saved, lambda what, share: None)
@@ -119,7 +123,7 @@ def starting_variables(config: Config, dataset: Dataset, seed: int, saved: Saved
 
 def _start(
     config: Config,
-    dataset: Dataset,
+    dataset: AnyDataset,
     seed: int,
     blueprint: Blueprint,
     shared: Shared,
@@ -138,7 +142,8 @@ def _start(
             shared.looks[which, layer] = look_function(model, fitting.place, summary.mean, summary.std)
     looks = {fitting.place.layer: shared.looks[which, fitting.place.layer] for fitting in fittings}
     init = shared.inits[which](seed)
-    return starting_values(blueprint, init, seed, dataset.train.images, fittings, looks, config.fit, saved, between)
+    images = cast(np.ndarray, dataset.train.images)
+    return starting_values(blueprint, init, seed, images, fittings, looks, config.fit, saved, between)
 
 
 def _prefix_features(

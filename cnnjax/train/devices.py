@@ -14,15 +14,18 @@ from cnnjax.config import RequestError
 AXIS = "devices"
 
 
-def spread(function: Callable[[jax.Array, Any, Any], Any]) -> Callable[[jax.Array, Any, Any], Any]:
+def spread(
+    function: Callable[[jax.Array, Any, Any], Any], input_axes: Any = None
+) -> Callable[[jax.Array, Any, Any], Any]:
     """`function(shard, state, inputs)` run on all devices at once, compiled.
 
-    Every device gets the same state and inputs, whole, and the number of its own shard (int32); the function works on
+    Every device gets the same state, whole, the inputs (those parts whole whose axis is None; of those whose axis is 0,
+    [devices, ...], its own), and the number of its own shard (int32); the function works on
     that shard's part of the batch and must bring its results to agreement over `AXIS` (`pmean`, `psum`) before it
     returns them. Nothing checks that it does, but a test on eight devices. The result may take over the state's memory:
     the state that was given is gone.
     """
-    return jax.pmap(function, axis_name=AXIS, in_axes=(0, None, None), out_axes=None, donate_argnums=(1,))
+    return jax.pmap(function, axis_name=AXIS, in_axes=(0, None, input_axes), out_axes=None, donate_argnums=(1,))
 
 
 def spread_members(function: Callable[[Any, Any], Any], input_axes: Any) -> Callable[[Any, Any], Any]:

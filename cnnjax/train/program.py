@@ -70,19 +70,33 @@ def compile_program(task: Task, state: TrainState, inputs: Inputs, *, in_turn: b
     def evaluate_here(shard: jax.Array, sums: Sums, given: tuple) -> Sums:
         return evaluate_block(task, sums, *given, shard=shard)
 
-    def settle_here(shard: jax.Array, state: TrainState, validation: Sums) -> tuple[TrainState, Report]:
-        return settle(state, validation)
-
     params, stats = {**inputs.frozen[0], **state.trained}, {**inputs.frozen[1], **state.stats}
     block = (params, stats, inputs.held_out, *map(jnp.int32, (0, 1, 1)))
     run_train = _compile(task, train_here, shard, state, (inputs, jnp.int32(1)))
     run_evaluate = _compile(task, evaluate_here, shard, Sums.zero(), block)
-    run_settle = _compile(task, settle_here, shard, state, Sums.zero())
-    return Program(
+    return dataclasses.replace(
+        compile_settling(task, state),
         train=lambda state, inputs, steps: run_train(shard, state, (inputs, jnp.int32(steps[0]))),
         evaluate=lambda sums, params, stats, feed, first, end, batches: run_evaluate(
             shard, sums, (params, stats, feed, *map(jnp.int32, (first, end, batches)))
         ),
+    )
+
+
+def compile_settling(task: Task, state: TrainState) -> Program:
+    """The program of a run alone but for what reads examples."""
+    shard = shards()
+
+    def settle_here(shard: jax.Array, state: TrainState, validation: Sums) -> tuple[TrainState, Report]:
+        return settle(state, validation)
+
+    def no_examples(*_: Any) -> Any:
+        raise NotImplementedError
+
+    run_settle = _compile(task, settle_here, shard, state, Sums.zero())
+    return Program(
+        train=no_examples,
+        evaluate=no_examples,
         settle=lambda state, sums, due: run_settle(shard, state, sums),
         join=lambda trees: replicate(trees[0]),
         split=lambda tree: [tree],

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from rich.console import Console
 
 from cnnjax.config import DataConfig, RequestError
-from cnnjax.data.dataset import Dataset, load_dataset
+from cnnjax.data.streamed import AnyDataset, open_dataset
 from cnnjax.study.files import write_json
 from cnnjax.study.records import write_hyperparameters
 from cnnjax.study.run import Extent
@@ -31,7 +31,7 @@ class Means:
       console, interruption: as in `run_study`.
     """
 
-    datasets: dict[DataConfig, Dataset]
+    datasets: dict[DataConfig, AnyDataset]
     storage: str | None
     console: Console
     interruption: Interruption
@@ -56,7 +56,7 @@ class Means:
         if data not in self.datasets:
             try:
                 with self.interruption.nothing_to_save():
-                    self.datasets[data] = load_dataset(data)
+                    self.datasets[data] = open_dataset(data)
             except RequestError as error:
                 unit.folder.mkdir(parents=True, exist_ok=True)
                 write_json(unit.folder / "status.json", {"state": "failed", "error": str(error)})
