@@ -130,6 +130,6 @@ def finished_study(digits: Dataset, data_dir: str, tmp_path_factory: pytest.Temp
     study = Study(epath.Path(tmp_path_factory.mktemp("finished") / "study"), experiment, 2)
     write_study(study)
     console = Console(file=io.StringIO())
-    run_study(study, study.units, {learned.data: digits}, console, Interruption())
+    study = run_study(study, study.units, {learned.data: digits}, console, Interruption())
     write_report(study)
     return study

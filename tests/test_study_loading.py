@@ -17,7 +17,7 @@ from cnnjax.filters.plan import flatten
 from cnnjax.filters.random import gaussian
 from cnnjax.ops.keys import fold_in_name, stream_key
 from cnnjax.study.loading import Run
-from cnnjax.study.workdir import Study
+from cnnjax.study.workdir import FORMAT, Study
 
 
 @pytest.fixture(scope="module", params=["learned", "gaussian"])
@@ -176,7 +176,8 @@ def test_run_of_another_version(finished_study: Study, tmp_path: Path, written: 
     del about["format"]
     text = json.dumps({**about, "later": 1} | ({"format": written} if written else {}))
     (folder / "config.json").write_text(text)
-    with pytest.raises(RequestError, match=rf"not what this version of cnnjax writes \(its format is {says}, not 4\)$"):
+    said = rf"not what this version of cnnjax writes \(its format is {says}, not {FORMAT}\)$"
+    with pytest.raises(RequestError, match=said):
         cnnjax.load(folder)
     assert (folder / "config.json").read_text() == text
 
