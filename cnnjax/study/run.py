@@ -61,8 +61,8 @@ class _Run:
     Attributes:
       plan: its member's, no longer than it is wanted.
       saved: None at the start.
-      seconds: of `train`, `preparation` and, of streamed data, `data_wait` so far; of runs trained together each has its
-        share. Changed as it trains.
+      seconds: of `train`, `preparation` and, of streamed data, `data_wait` so far; of runs trained together each has$
+        its share. Changed as it trains.
     """
 
     unit: Unit
