@@ -89,7 +89,11 @@ def _parse_rules(value: Any) -> Any:
 
 
 def _parse_list(value: Any) -> Any:
-    return tuple(part.strip() for part in value.split(",") if part.strip()) if isinstance(value, str) else value
+    """The text form of a list: commas part its items, but for those in brackets."""
+    if not isinstance(value, str):
+        return value
+    parts = re.findall(r"(?:[^,()]|\((?:[^()]|\([^()]*\))*\))+", value)
+    return tuple(part.strip() for part in parts if part.strip())
 
 
 def _parse_pack(value: Any) -> Any:
@@ -160,8 +164,8 @@ class DataConfig:
         A smaller number takes some of those that a greater one takes.
       shuffled: whether the positions of every example are permuted, by one permutation for all splits and seeds. The
         channels of a position stay together.
-      augment: random changes of each training example, in this order: `shift`, `flip`, or a transformation, a key of
-        `cnnjax.ops.transformations.TRANSFORMATIONS`.
+      augment: random changes of each training example, in this order: `shift`, `flip`, or a transformation, as in
+        `MeasureConfig.transformations`.
       max_shift: of the change `shift`, the largest in pixels, each way and along each axis.
       strength: of transformations, the share of their range that magnitudes are drawn from, uniformly.
       image_size: if not 0, the side of the squares that images of any size are made into, as is customary on ImageNet:
@@ -290,7 +294,8 @@ class MeasureConfig:
 
     Attributes:
       names: keys of `cnnjax.analysis.measures.MEASURES`.
-      transformations: keys of `cnnjax.ops.transformations.TRANSFORMATIONS`, for the measures that go over magnitudes.
+      transformations: keys of `cnnjax.ops.transformations.TRANSFORMATIONS`, for the measures that go over magnitudes;
+        perhaps with settings, as in `translation(border=zeros, direction=(1, 0))`.
       magnitudes: how many of each, evenly spaced over its range; with an odd number 0 is among them.
       epsilons: the sizes of attacks in L-inf, as shares of the pixels' range.
       epsilons_l2: those of attacks in L2: lengths, in the same unit.

@@ -8,6 +8,7 @@ from scipy import stats
 
 from cnnjax.analysis.curves import accuracy_curve, shift_consistency
 from cnnjax.analysis.subject import Subject
+from cnnjax.analysis.sweep import Sweep
 from cnnjax.layers.blocks import ConvBlock
 from cnnjax.layers.convolution import Conv
 from cnnjax.layers.dense import Dense
@@ -42,7 +43,7 @@ def top_1(signals: np.ndarray) -> np.ndarray:
 
 def test_curves_are_those_of_a_loop() -> None:
     magnitudes = [-2.0, 0.0, 1.0, 3.0]
-    findings = accuracy_curve(LINEAR, SIGNALS, LABELS, "shift", magnitudes, batch_size=4)
+    findings = accuracy_curve(Sweep(LINEAR, SIGNALS, "shift", magnitudes, batch_size=4, labels=LABELS))
     assert [f.metric for f in findings] == ["shift/accuracy"] * 4 + ["shift/agreement"] * 4
     for i, magnitude in enumerate(magnitudes):
         found = top_1(np.roll(SIGNALS, int(magnitude), axis=1))
@@ -93,4 +94,4 @@ def test_no_shift_and_no_pairs_are_refused(largest: int, pairs: int) -> None:
 
 def test_an_unknown_transformation_names_those_there_are() -> None:
     with pytest.raises(ValueError, match=r"unknown transformation 'spin'; there are: .*rotation"):
-        accuracy_curve(LINEAR, SIGNALS, LABELS, "spin", [1.0])
+        accuracy_curve(Sweep(LINEAR, SIGNALS, "spin", [1.0], labels=LABELS))

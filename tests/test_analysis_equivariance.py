@@ -9,6 +9,7 @@ from flax import linen as nn
 from cnnjax.analysis.equivariance import act_on_grid, equivariance_errors, relative
 from cnnjax.analysis.findings import Finding
 from cnnjax.analysis.subject import Subject, stage_outputs
+from cnnjax.analysis.sweep import Sweep
 from cnnjax.layers.blocks import ConvBlock
 from cnnjax.layers.convolution import Conv
 from cnnjax.layers.dense import Dense
@@ -35,7 +36,9 @@ def by_place(findings: list[Finding]) -> dict[tuple[str, str | None, float | Non
 
 @pytest.mark.parametrize(("images", "name"), [(SIGNALS, "shift"), (IMAGES, "translation")], ids=["1-D", "2-D"])
 def test_circular_convolutions_are_equivariant_and_global_pooling_invariant(images: np.ndarray, name: str) -> None:
-    found = by_place(equivariance_errors(subject_of(POOLED, images), images, name, [0.0, 2.0, 3.0], batch_size=4))
+    found = by_place(
+        equivariance_errors(Sweep(subject_of(POOLED, images), images, name, [0.0, 2.0, 3.0], batch_size=4))
+    )
     assert {stage for metric, stage, _ in found if metric == "equivariance_error"} == {"input", "stage"}
     assert {stage for metric, stage, _ in found if metric == "invariance_error"} == {"input", "stage", "pool", "head"}
     for (metric, stage, magnitude), finding in found.items():
@@ -49,7 +52,7 @@ def test_circular_convolutions_are_equivariant_and_global_pooling_invariant(imag
 
 def test_an_unpooled_strided_net_is_neither_and_errors_are_those_of_a_loop() -> None:
     subject = subject_of(STRIDED, SIGNALS)
-    found = by_place(equivariance_errors(subject, SIGNALS, "shift", [2.0, 1.0], batch_size=4))
+    found = by_place(equivariance_errors(Sweep(subject, SIGNALS, "shift", [2.0, 1.0], batch_size=4)))
     before = {stage: np.asarray(f, np.float64) for stage, f in stage_outputs(subject, SIGNALS).items()}
     batches = [[0, 1, 2, 3], [4, 5, 6, 4]]
     for magnitude in (1, 2):
@@ -75,7 +78,7 @@ def test_no_image_is_compared_with_itself() -> None:
     """The last batch holds one image, and its copies."""
     constant = np.stack([np.full((8, 1), value, np.float32) for value in (1, 2, 4)])
     subject = Subject(STRIDED, drawn_variables(STRIDED, (1, 8, 1)), (0.0,), (1.0,))
-    found = by_place(equivariance_errors(subject, constant, "gain", [20 * np.log10(2)], batch_size=2))
+    found = by_place(equivariance_errors(Sweep(subject, constant, "gain", [20 * np.log10(2)], batch_size=2)))
     change = np.mean([1, 2, 4]) * 8**0.5
     np.testing.assert_allclose(found["invariance_error", "input", 20 * np.log10(2)].value, change / 8**0.5, rtol=1e-5)
 
@@ -84,20 +87,20 @@ def test_constant_features_have_no_error() -> None:
     subject = subject_of(POOLED, SIGNALS)
     variables = jax.tree.map(np.zeros_like, subject.variables)
     dead = Subject(POOLED, variables, (0.0,), (1.0,))
-    found = by_place(equivariance_errors(dead, SIGNALS, "shift", [1.0], batch_size=7))
+    found = by_place(equivariance_errors(Sweep(dead, SIGNALS, "shift", [1.0], batch_size=7)))
     errors = {(metric, stage): f.value for (metric, stage, _), f in found.items() if stage != "input"}
     assert set(errors.values()) == {0} and len(errors) == 4
 
 
 def test_what_changes_only_when_transformed_is_infinitely_variable() -> None:
     same = np.repeat(SIGNALS[:1], 3, axis=0)
-    found = by_place(equivariance_errors(subject_of(POOLED, same), same, "shift", [1.0], batch_size=3))
+    found = by_place(equivariance_errors(Sweep(subject_of(POOLED, same), same, "shift", [1.0], batch_size=3)))
     assert found["invariance_error", "input", 1.0].value == np.inf
 
 
 def test_photometric_transformations_act_on_no_grid() -> None:
     findings = equivariance_errors(
-        subject_of(POOLED, IMAGES), IMAGES, "noise", [0.0, 0.2], jax.random.key(0), batch_size=7
+        Sweep(subject_of(POOLED, IMAGES), IMAGES, "noise", [0.0, 0.2], jax.random.key(0), batch_size=7)
     )
     assert {f.metric for f in findings} == {"noise/invariance_error"}
     assert all((f.value > 0) == (f.magnitude > 0) for f in findings)
@@ -118,4 +121,4 @@ def test_quotients_of_nothing() -> None:
 @pytest.mark.parametrize(("images", "batch_size"), [(SIGNALS[:1], 4), (SIGNALS, 1)])
 def test_one_image_has_no_neighbour(images: np.ndarray, batch_size: int) -> None:
     with pytest.raises(ValueError, match=f"needs two at least.*given {len(images)} images and batches of {batch_size}"):
-        equivariance_errors(subject_of(POOLED, SIGNALS), images, "shift", [1.0], batch_size=batch_size)
+        equivariance_errors(Sweep(subject_of(POOLED, SIGNALS), images, "shift", [1.0], batch_size=batch_size))

@@ -9,6 +9,7 @@ from flax import linen as nn
 
 from cnnjax.analysis.goodfellow import goodfellow_scores
 from cnnjax.analysis.subject import Subject, stage_outputs
+from cnnjax.analysis.sweep import Sweep
 from cnnjax.layers.blocks import ConvBlock
 from cnnjax.layers.convolution import Conv
 from cnnjax.layers.dense import Dense
@@ -48,7 +49,7 @@ def by_loop(before: np.ndarray, after: list[np.ndarray], strongest: int) -> tupl
 
 def test_scores_are_those_of_a_loop() -> None:
     shifts = [-1, 0, 2]
-    findings = goodfellow_scores(SUBJECT, SIGNALS, "shift", shifts, KEY, 128, strongest=2)
+    findings = goodfellow_scores(Sweep(SUBJECT, SIGNALS, "shift", shifts, KEY, 128), strongest=2)
     assert [f.stage for f in findings] == [s for s in SUBJECT.stages for _ in range(2)]
     before = stage_outputs(SUBJECT, SIGNALS)
     after = [stage_outputs(SUBJECT, np.roll(SIGNALS, shift, axis=1)) for shift in shifts]
@@ -61,7 +62,7 @@ def test_scores_are_those_of_a_loop() -> None:
 
 
 def test_an_invariant_unit_has_the_greatest_score_and_only_its_distribution_counts_as_a_whole() -> None:
-    findings = goodfellow_scores(SUBJECT, SIGNALS, "shift", [-1, 0, 2], KEY, 128)
+    findings = goodfellow_scores(Sweep(SUBJECT, SIGNALS, "shift", [-1, 0, 2], KEY, 128))
     values = {(f.stage, f.metric): f.value for f in findings}
     np.testing.assert_allclose(values["pool", "shift/goodfellow_top"], 110)
     np.testing.assert_allclose(values["pool", "shift/goodfellow_whole"], 1)
@@ -71,15 +72,15 @@ def test_an_invariant_unit_has_the_greatest_score_and_only_its_distribution_coun
 def test_dead_units_score_nothing_and_so_many_as_asked_for_are_drawn() -> None:
     variables = jax.tree.map(np.zeros_like, SUBJECT.variables)
     dead = Subject(POOLED, variables, (0.0,), (10.0,))
-    values = goodfellow_scores(dead, SIGNALS, "shift", [0.0], KEY, 128, units=1)
+    values = goodfellow_scores(Sweep(dead, SIGNALS, "shift", [0.0], KEY, 128), units=1)
     assert [f.value for f in values[2:]] == [0] * 6
     drawn = {
-        goodfellow_scores(SUBJECT, SIGNALS, "shift", [1.0, 2.0], jax.random.key(seed), 128, units=1)[3].value
+        goodfellow_scores(Sweep(SUBJECT, SIGNALS, "shift", [1.0, 2.0], jax.random.key(seed), 128), units=1)[3].value
         for seed in range(4)
     }
     assert len(drawn) > 1
 
 
 def test_less_than_a_hundred_images_are_refused() -> None:
-    with pytest.raises(ValueError, match=r"needs 100 images at least.*given 99, 1, 5 and 1024"):
-        goodfellow_scores(SUBJECT, SIGNALS[:99], "shift", [1.0], KEY)
+    with pytest.raises(ValueError, match=r"needs 100 images at least.*given 99, 5, 1024 and a key"):
+        goodfellow_scores(Sweep(SUBJECT, SIGNALS[:99], "shift", [1.0], KEY))

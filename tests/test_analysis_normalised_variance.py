@@ -7,6 +7,7 @@ from flax import linen as nn
 
 from cnnjax.analysis.normalised_variance import normalised_variance
 from cnnjax.analysis.subject import Subject, stage_outputs
+from cnnjax.analysis.sweep import Sweep
 from cnnjax.layers.blocks import ConvBlock
 from cnnjax.layers.convolution import Conv
 from cnnjax.layers.dense import Dense
@@ -28,7 +29,7 @@ def subject_of(images: np.ndarray) -> Subject:
 def test_it_is_that_of_a_loop_and_nothing_for_an_invariant_stage() -> None:
     subject = subject_of(SIGNALS)
     shifts = [-1, 0, 2]
-    findings = normalised_variance(subject, SIGNALS, "shift", shifts, batch_size=4)
+    findings = normalised_variance(Sweep(subject, SIGNALS, "shift", shifts, batch_size=4))
     assert [f.stage for f in findings] == ["input", "stage", "pool", "head"]
     outputs = [stage_outputs(subject, np.roll(SIGNALS, shift, axis=1)) for shift in shifts]
     for finding in findings[:2]:
@@ -46,10 +47,10 @@ def test_it_is_that_of_a_loop_and_nothing_for_an_invariant_stage() -> None:
 
 def test_even_images_have_none_under_shifts_and_independent_pixels_one() -> None:
     images = np.broadcast_to(RNG.normal(size=(200, 1, 1, 1)), (200, 4, 4, 1)).astype(np.float32)
-    values = normalised_variance(subject_of(images), images, "translation", [0.0, 1.0], batch_size=100)
+    values = normalised_variance(Sweep(subject_of(images), images, "translation", [0.0, 1.0], batch_size=100))
     assert max(f.value for f in values) < 1e-9
     drawn = RNG.normal(size=(200, 4, 4, 1)).astype(np.float32)
-    first = normalised_variance(subject_of(drawn), drawn, "translation", [0.0, 1.0], batch_size=100)[0]
+    first = normalised_variance(Sweep(subject_of(drawn), drawn, "translation", [0.0, 1.0], batch_size=100))[0]
     assert abs(first.value - 1) < 0.1
 
 
@@ -57,10 +58,11 @@ def test_units_that_never_vary_are_left_out() -> None:
     subject = subject_of(SIGNALS)
     variables = jax.tree.map(np.copy, subject.variables)
     kernel = next(leaf for leaf in jax.tree.leaves(variables["params"]["stage"]) if leaf.ndim == 3)
+    asked = Sweep(Subject(POOLED, variables, (0.0,), (1.0,)), SIGNALS, "shift", [0.0, 1.0], batch_size=7)
     kernel[..., 1:] = 0
-    alive = normalised_variance(Subject(POOLED, variables, (0.0,), (1.0,)), SIGNALS, "shift", [0.0, 1.0], batch_size=7)
+    alive = normalised_variance(asked)
     kernel[...] = 0
-    dead = normalised_variance(Subject(POOLED, variables, (0.0,), (1.0,)), SIGNALS, "shift", [0.0, 1.0], batch_size=7)
+    dead = normalised_variance(asked)
     assert alive[1].value > 0.2
     assert np.isnan([f.value for f in dead[1:]]).all()
 
@@ -68,4 +70,4 @@ def test_units_that_never_vary_are_left_out() -> None:
 @pytest.mark.parametrize(("examples", "magnitudes"), [(1, [0.0, 1.0]), (3, [1.0])])
 def test_a_variance_needs_two(examples: int, magnitudes: list[float]) -> None:
     with pytest.raises(ValueError, match=f"given {examples} and {len(magnitudes)}"):
-        normalised_variance(subject_of(SIGNALS), SIGNALS[:examples], "shift", magnitudes)
+        normalised_variance(Sweep(subject_of(SIGNALS), SIGNALS[:examples], "shift", magnitudes))

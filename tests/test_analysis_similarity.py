@@ -74,7 +74,7 @@ def test_stages_of_two_networks() -> None:
         Subject(network, drawn_variables(network, images.shape), (127.0, 127.0), (70.0, 50.0)) for network in networks
     )
     key = jax.random.key(3)
-    found = cka(first, second, images, key=key, batch_size=8)
+    found = cka(first, second, images, key=key, batch_size=8).mean
     order = np.asarray(jax.random.permutation(key, 14))
     ones, twos = (
         [np.asarray(o).reshape(14, -1)[order] for o in stage_outputs(s, images).values()] for s in (first, second)
@@ -89,9 +89,9 @@ def test_stages_of_two_networks() -> None:
     np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-4)
     assert found[0, 0] == pytest.approx(1, abs=1e-5)
     # Two of ten images are left over, and left out; one batch is the plain debiased form.
-    few = cka(first, second, images[:10], key=key, batch_size=8)
+    few = cka(first, second, images[:10], key=key, batch_size=8).mean
     rest = np.asarray(jax.random.permutation(key, 10))[:8]
-    np.testing.assert_allclose(few, cka(first, second, images[rest], key=key, batch_size=8), atol=1e-4)
+    np.testing.assert_allclose(few, cka(first, second, images[rest], key=key, batch_size=8).mean, atol=1e-4)
     one, two = (np.asarray(stage_outputs(s, images[rest])["stage1"]).reshape(8, -1) for s in (first, second))
     np.testing.assert_allclose(few[1, 1], debiased(one, two), atol=1e-4)
 

@@ -15,7 +15,7 @@ def test_moments_are_those_of_all_rows(batch_size: int) -> None:
     found = moments(lambda rows: {"as they are": rows}, [VALUES], batch_size)["as they are"]
     assert found.examples == 11
     np.testing.assert_allclose(found.mean, VALUES.astype(np.float64).mean(axis=0), rtol=1e-12)
-    np.testing.assert_allclose(found.deviation, VALUES.astype(np.float64).std(axis=0, ddof=1), rtol=1e-9)
+    np.testing.assert_allclose(found.squares, 11 * VALUES.astype(np.float64).var(axis=0), rtol=1e-9)
     low, high = found.interval()
     expected = stats.t.interval(0.95, 10, loc=found.mean, scale=stats.sem(VALUES.astype(np.float64)))
     np.testing.assert_allclose([low, high], expected, rtol=1e-12)

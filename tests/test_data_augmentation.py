@@ -143,4 +143,4 @@ def test_legal_pixels_are_those_of_the_data() -> None:
 )
 def test_changes_that_cannot_be_made_are_refused(names: tuple[str, ...], problem: str) -> None:
     with pytest.raises(RequestError, match=problem):
-        check_augmentation(names, 2)
+        check_augmentation(names, (6, 6, 1))

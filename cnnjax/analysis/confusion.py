@@ -54,8 +54,7 @@ def class_recall(matrix: np.ndarray) -> list[Finding]:
 def share_with_interval(count: int, examples: int) -> tuple[float, float, float]:
     """The share of examples that are counted, in the middle of its 95% interval (Student's t of values 0 and 1)."""
     share = count / examples
-    deviation = (examples * share * (1 - share) / (examples - 1)) ** 0.5 if examples > 1 else np.nan
-    low, high = Moments(examples, np.asarray(share), np.asarray(deviation)).interval()
+    low, high = Moments(examples, np.asarray(share), np.asarray(examples * share * (1 - share))).interval()
     return float(low), share, float(high)
 
 

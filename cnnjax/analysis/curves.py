@@ -1,28 +1,21 @@
 """How often the network is right, and of one mind, about transformed images."""
 
-import functools
-from collections.abc import Sequence
-
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 from cnnjax.analysis.findings import Finding
-from cnnjax.analysis.streaming import moments
+from cnnjax.analysis.streaming import Moments, moments, moments_of
 from cnnjax.analysis.subject import Subject, logits_of
-from cnnjax.analysis.transformed import numbered, transformed
+from cnnjax.analysis.sweep import Batch, Outputs, Sweep, Tally, walk
+from cnnjax.analysis.transformed import numbered
 from cnnjax.ops.keys import fold_in_each
 
+Classes = tuple[jax.Array, ...]
+"""At each magnitude so far, the greatest logit's class for each image of a batch, int32 [B]."""
 
-def accuracy_curve(
-    subject: Subject,
-    images: np.ndarray,
-    labels: np.ndarray,
-    name: str,
-    magnitudes: Sequence[float] | np.ndarray,
-    key: jax.Array | None = None,
-    batch_size: int = 256,
-) -> list[Finding]:
+
+def accuracy_curve(sweep: Sweep) -> list[Finding]:
     """Accuracy, and agreement with the untouched image, at each magnitude of a transformation g.
 
     `<name>/accuracy` is the share of images x with argmax f(gx) = label; `<name>/agreement` that with
@@ -30,32 +23,37 @@ def accuracy_curve(
     magnitude 0; their intervals are over images.
 
     Args:
-      subject: the network.
-      images: [N, *spatial, C] in their own units.
-      labels: int [N].
-      name: of the transformation.
-      magnitudes: in its unit, [M].
-      key: what a random transformation draws from: each image once, for all magnitudes.
-      batch_size: images at a time.
+      sweep: what is shown, with labels.
 
     Raises:
-      ValueError: see `transformed` and `batches`.
+      ValueError: without labels; see `walk` too.
     """
+    return walk(sweep, tally)[0]
 
-    def measure(images: jax.Array, numbers: jax.Array, labels: jax.Array) -> dict[str, np.ndarray]:
-        untouched = _top_1(subject, images, numbers, np.float32(0), key, name)
-        classes = [_top_1(subject, images, numbers, np.float32(magnitude), key, name) for magnitude in magnitudes]
-        found = np.stack(classes, axis=1)
-        return {"accuracy": found == np.asarray(labels)[:, None], "agreement": found == np.asarray(untouched)[:, None]}
 
-    findings = []
-    for metric, moment in moments(measure, (images, numbered(images), labels), batch_size).items():
-        low, high = moment.interval()
-        findings += [
-            Finding(f"{name}/{metric}", float(mean), None, float(magnitude), float(least), float(greatest))
-            for magnitude, mean, least, greatest in zip(magnitudes, moment.mean, low, high, strict=True)
+def tally(sweep: Sweep) -> Tally:
+    """`accuracy_curve` in a walk with other measures."""
+    if sweep.labels is None:
+        raise ValueError("accuracy needs the images' labels")
+    head = sweep.subject.stages[-1]
+
+    def gather(so_far: Classes | None, batch: Batch, moved: Outputs, magnitude: np.float32) -> Classes:
+        return (*(so_far or ()), _top_1(moved[head]))
+
+    def close(classes: Classes, batch: Batch) -> dict[str, Moments]:
+        counted = np.asarray(batch.mask)
+        found = np.stack(classes, axis=1)[counted]
+        right, before = (np.asarray(truth)[counted] for truth in (batch.labels, _top_1(batch.outputs[head])))
+        return {"accuracy": moments_of(found == right[:, None]), "agreement": moments_of(found == before[:, None])}
+
+    def findings(total: dict[str, Moments]) -> list[Finding]:
+        return [
+            Finding(f"{sweep.name}/{metric}", float(mean), None, float(magnitude), float(low), float(high))
+            for metric, share in total.items()
+            for magnitude, mean, low, high in zip(sweep.magnitudes, share.mean, *share.interval(), strict=True)
         ]
-    return findings
+
+    return Tally(gather, close, findings)
 
 
 def shift_consistency(
@@ -101,11 +99,8 @@ def shift_consistency(
     ]
 
 
-@functools.partial(jax.jit, static_argnames="name")
-def _top_1(
-    subject: Subject, images: jax.Array, numbers: jax.Array, magnitude: jax.Array, key: jax.Array | None, name: str
-) -> jax.Array:
-    logits = logits_of(subject, transformed(subject, images, numbers, magnitude, key, name))
+@jax.jit
+def _top_1(logits: jax.Array) -> jax.Array:
     return jnp.argmax(logits, axis=-1)
 
 

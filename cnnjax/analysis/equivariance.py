@@ -2,33 +2,27 @@
 
 import functools
 from collections.abc import Sequence
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 from cnnjax.analysis.findings import Finding
-from cnnjax.analysis.streaming import Moments, moments
-from cnnjax.analysis.subject import INPUT, Subject
-from cnnjax.analysis.transformed import numbered, transformed_outputs
-from cnnjax.ops.transformations.table import transformation
+from cnnjax.analysis.streaming import Moments, moments_of
+from cnnjax.analysis.subject import INPUT
+from cnnjax.analysis.sweep import Batch, Outputs, Sweep, Tally, walk
+from cnnjax.ops.transformations.table import find, settings_of, transformation
 
 GEOMETRIC = frozenset({"translation", "rotation", "scale", "shear", "reflection", "perspective", "shift", "stretch"})
 """The transformations that act on the features' grid as on the image's. (The random field of `elastic` has no
 counterpart on a coarser grid.)"""
 
-IN_PIXELS = frozenset({"translation", "shift"})
-"""Those whose magnitude is a length, which is shorter on a coarser grid; both move along the last spatial axis."""
+Errors = tuple[tuple[Outputs, Outputs], ...]
+"""At each magnitude so far, for each image of a batch: the equivariance errors, and the distances moved, by stage."""
 
 
-def equivariance_errors(
-    subject: Subject,
-    images: np.ndarray,
-    name: str,
-    magnitudes: Sequence[float] | np.ndarray,
-    key: jax.Array | None = None,
-    batch_size: int = 256,
-) -> list[Finding]:
+def equivariance_errors(sweep: Sweep) -> list[Finding]:
     """The equivariance and the invariance error of every stage, at each magnitude of a transformation g.
 
     With phi(x) a stage's features of image x and |.| the Euclidean norm over one image's features,
@@ -49,41 +43,42 @@ def equivariance_errors(
     transformation changes it.
 
     Args:
-      subject: the network.
-      images: [N, *spatial, C] in their own units.
-      name: of the transformation.
-      magnitudes: in its unit, [M].
-      key: what a random transformation draws from: each image once, for all magnitudes.
-      batch_size: images at a time; at least 2.
+      sweep: what is shown, two images at a time at least.
 
     Raises:
-      ValueError: for less than two images in all or in a batch; see `transformed` too.
+      ValueError: for less than two images in all or in a batch; see `walk` too.
     """
-    if min(len(images), batch_size) < 2:
+    return walk(sweep, tally)[0]
+
+
+def tally(sweep: Sweep) -> Tally:
+    """`equivariance_errors` in a walk with other measures."""
+    if min(len(sweep.images), sweep.batch_size) < 2:
         raise ValueError(
-            f"the distance between images needs two at least, in all and in a batch; given {len(images)} images and "
-            f"batches of {batch_size}"
+            f"the distance between images needs two at least, in all and in a batch; given {len(sweep.images)} images "
+            f"and batches of {sweep.batch_size}"
         )
 
-    def measure(images: jax.Array, numbers: jax.Array) -> tuple[dict[str, np.ndarray], ...]:
-        before = transformed_outputs(subject, images, numbers, np.float32(0), key, name)
-        errors = []
-        for magnitude in map(np.float32, magnitudes):
-            after = transformed_outputs(subject, images, numbers, magnitude, key, name)
-            errors.append(_errors(before, after, magnitude, name))
-        equivariance, invariance = jax.tree.map(lambda *each: np.stack(each, axis=1), *errors)
-        return equivariance, invariance, *_distances(before, numbers)
+    def gather(so_far: Errors | None, batch: Batch, moved: Outputs, magnitude: np.float32) -> Errors:
+        return (*(so_far or ()), _errors(batch.outputs, moved, magnitude, sweep.name))
 
-    found = moments(measure, (images, numbered(images)), batch_size)
-    equivariance, invariance, distance, counts = found
-    findings = []
-    for stage in subject.stages:
-        if stage in equivariance:
-            metric = f"{name}/equivariance_error"
-            findings += _findings(metric, stage, magnitudes, equivariance[stage], 1.0)
-        between = float(distance[stage].mean / counts.mean)
-        findings += _findings(f"{name}/invariance_error", stage, magnitudes, invariance[stage], between)
-    return findings
+    def close(errors: Errors, batch: Batch) -> tuple[Any, ...]:
+        counted = np.asarray(batch.mask)
+        over_magnitudes = jax.tree.map(lambda *each: np.stack(each, axis=1), *errors)
+        whole = (*over_magnitudes, *_distances(batch.outputs, batch.numbers))
+        return jax.tree.map(lambda values: moments_of(np.asarray(values)[counted]), whole)
+
+    def findings(total: tuple[Any, ...]) -> list[Finding]:
+        equivariance, invariance, distance, counts = total
+        found = []
+        for stage in sweep.subject.stages:
+            if stage in equivariance:
+                found += _findings(sweep, "equivariance_error", stage, equivariance[stage], 1.0)
+            between = float(distance[stage].mean / counts.mean)
+            found += _findings(sweep, "invariance_error", stage, invariance[stage], between)
+        return found
+
+    return Tally(gather, close, findings)
 
 
 def has_grid(features: jax.Array, spatial: Sequence[int]) -> bool:
@@ -91,19 +86,29 @@ def has_grid(features: jax.Array, spatial: Sequence[int]) -> bool:
     return features.ndim == len(spatial) + 2
 
 
+def is_geometric(name: str) -> bool:
+    """Whether the transformation, with whatever settings, is one of `GEOMETRIC`."""
+    return find(name).name in GEOMETRIC
+
+
 def act_on_grid(features: jax.Array, name: str, magnitude: jax.Array, spatial: Sequence[int]) -> jax.Array:
     """A geometric transformation of features, as if of the image that they were computed from.
 
     Args:
       features: float32 [N, *grid, C].
-      name: one of `GEOMETRIC`.
+      name: one of `GEOMETRIC`, perhaps with settings.
       magnitude: in the unit for the image; lengths are scaled by grid / spatial.
       spatial: the image's sizes.
 
     Returns:
       [N, *grid, C].
     """
-    factor = features.shape[-2] / spatial[-1] if name in IN_PIXELS else 1.0
+    finer = [grid / size for grid, size in zip(features.shape[1:-1], spatial, strict=True)]
+    if find(name).name == "translation":
+        direction = settings_of(name).get("direction", (0, 1))
+        scaled = tuple(part * ratio for part, ratio in zip(direction, finer, strict=True))
+        return transformation(name, direction=scaled)(features, magnitude, None)
+    factor = finer[0] if find(name).name == "shift" else 1.0
     return transformation(name)(features, factor * magnitude, None)
 
 
@@ -124,7 +129,7 @@ def _errors(
     spatial = before[INPUT].shape[1:-1]
     equivariance = {}
     for stage, features in before.items():
-        if name in GEOMETRIC and has_grid(features, spatial):
+        if is_geometric(name) and has_grid(features, spatial):
             moved = act_on_grid(features, name, magnitude, spatial)
             equivariance[stage] = relative(norms(after[stage] - moved), norms(moved))
     return equivariance, {stage: norms(after[stage] - features) for stage, features in before.items()}
@@ -138,14 +143,12 @@ def _distances(before: dict[str, jax.Array], numbers: jax.Array) -> tuple[dict[s
     return apart, numbers != jnp.roll(numbers, -1)
 
 
-def _findings(
-    metric: str, stage: str, magnitudes: Sequence[float] | np.ndarray, errors: Moments, divisor: float
-) -> list[Finding]:
+def _findings(sweep: Sweep, metric: str, stage: str, errors: Moments, divisor: float) -> list[Finding]:
     findings = []
-    for magnitude, *values in zip(magnitudes, errors.mean, *errors.interval(), strict=True):
+    for magnitude, *values in zip(sweep.magnitudes, errors.mean, *errors.interval(), strict=True):
         if divisor > 0:
             value, low, high = (float(value / divisor) for value in values)
         else:
             value = low = high = 0.0 if values[0] == 0 else float("inf")
-        findings.append(Finding(metric, value, stage, float(magnitude), low, high))
+        findings.append(Finding(f"{sweep.name}/{metric}", value, stage, float(magnitude), low, high))
     return findings

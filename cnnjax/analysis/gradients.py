@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from cnnjax.analysis.findings import Finding
-from cnnjax.analysis.streaming import Moments
+from cnnjax.analysis.streaming import moments_of
 from cnnjax.analysis.subject import INPUT, Subject, stage_outputs
 from cnnjax.data.feed import standardise
 from cnnjax.filters.plan import flatten, is_kernel
@@ -117,6 +117,6 @@ def _batch_gradients(
 
 
 def _over_images(stage: str, norms: np.ndarray) -> Finding:
-    deviation = norms.std(ddof=1) if len(norms) > 1 else np.nan
-    low, high = Moments(len(norms), norms.mean(), np.asarray(deviation)).interval()
-    return Finding("output_gradient_norm", float(norms.mean()), stage, low=float(low), high=float(high))
+    found = moments_of(norms)
+    low, high = found.interval()
+    return Finding("output_gradient_norm", float(found.mean), stage, low=float(low), high=float(high))

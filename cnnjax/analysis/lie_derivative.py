@@ -10,10 +10,15 @@ from cnnjax.analysis.equivariance import act_on_grid, has_grid, norms, relative
 from cnnjax.analysis.findings import Finding
 from cnnjax.analysis.streaming import moments
 from cnnjax.analysis.subject import Subject, stage_outputs
-from cnnjax.ops.transformations.table import transformation
+from cnnjax.ops.transformations.table import find, transformation
 
 GROUPS = ("translation", "rotation", "scale", "shear", "shift", "stretch")
 """The transformations that undo themselves at the negative magnitude: g_s g_t = g_(s + t)."""
+
+
+def is_group(name: str) -> bool:
+    """Whether the transformation, with whatever settings, is one of `GROUPS`."""
+    return find(name).name in GROUPS
 
 
 def lie_derivative_errors(subject: Subject, images: np.ndarray, name: str, batch_size: int = 256) -> list[Finding]:
@@ -38,13 +43,14 @@ def lie_derivative_errors(subject: Subject, images: np.ndarray, name: str, batch
     Args:
       subject: the network.
       images: [N, *spatial, C] in their own units.
-      name: one of `GROUPS`; the number is for each unit of its magnitude: pixel, degree, octave, column for each row.
+      name: one of `GROUPS`, perhaps with settings; the number is for each unit of its magnitude: pixel, degree, octave,
+        column for each row.
       batch_size: images at a time.
 
     Raises:
       ValueError: for another name, and images of other dimensions than it takes.
     """
-    if name not in GROUPS:
+    if not is_group(name):
         raise ValueError(f"there is no Lie derivative along {name!r}; there are: {', '.join(GROUPS)}")
     found = moments(lambda images: _relative_derivatives(subject, images, np.float32(0), name), (images,), batch_size)
     findings = []

@@ -1,27 +1,27 @@
 """The measures that a config can ask for, by name, all with one interface: each calls what a user of Python calls."""
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import jax
 import numpy as np
 
+from cnnjax.analysis import curves, equivariance, goodfellow, normalised_variance
 from cnnjax.analysis.activity import activity
 from cnnjax.analysis.confusion import class_recall, confusion_matrix
-from cnnjax.analysis.curves import accuracy_curve, shift_consistency
+from cnnjax.analysis.curves import shift_consistency
 from cnnjax.analysis.effective_receptive_field import effective_receptive_field
-from cnnjax.analysis.equivariance import equivariance_errors
 from cnnjax.analysis.findings import Finding
-from cnnjax.analysis.goodfellow import ONE_FIRES_IN, goodfellow_scores
+from cnnjax.analysis.goodfellow import ONE_FIRES_IN
 from cnnjax.analysis.gradients import gradient_norms
 from cnnjax.analysis.lie_derivative import lie_derivative_errors
-from cnnjax.analysis.normalised_variance import normalised_variance
 from cnnjax.analysis.occasion import Measured, Occasion
 from cnnjax.analysis.pictures import PICTURES
 from cnnjax.analysis.probes import probe_accuracy
 from cnnjax.analysis.robustness import other_classes, robustness_curve, transfer_matrix
 from cnnjax.analysis.similarity import LEAST_EXAMPLES, cka
 from cnnjax.analysis.sizes import size_curve
+from cnnjax.analysis.sweep import Sweep, Tally, walk
 from cnnjax.ops.transformations.table import default_magnitudes
 
 LARGEST_SHIFT = 4
@@ -31,13 +31,31 @@ FACTORS = (0.5, 0.75, 1.0, 1.25, 1.5, 2.0)
 _ATTACKS = (("fgsm", "linf"), ("pgd", "linf"), ("fgsm", "l2"), ("pgd", "l2"))
 
 
-def _over_transformations(function: Callable[..., list[Finding]], labelled: bool, occasion: Occasion) -> Measured:
-    given = (occasion.images, occasion.labels) if labelled else (occasion.images,)
-    findings = []
-    for name in occasion.settings.transformations:
-        magnitudes = default_magnitudes(name, occasion.settings.magnitudes)
-        findings += function(occasion.subject, *given, name, magnitudes, occasion.key, occasion.settings.batch_size)
-    return Measured(findings)
+SWEPT: dict[str, Callable[[Sweep], Tally]] = {
+    "accuracy": curves.tally,
+    "equivariance": equivariance.tally,
+    "normalised_variance": normalised_variance.tally,
+    "goodfellow": goodfellow.tally,
+}
+"""The measures that are taken in one walk over the images and magnitudes of a transformation."""
+
+
+def _swept(names: Sequence[str], occasion: Occasion) -> dict[str, Measured]:
+    """What keys of `SWEPT` find along each of the settings' transformations, by name."""
+    found: dict[str, list[Finding]] = {name: [] for name in names}
+    settings = occasion.settings
+    for along in settings.transformations:
+        magnitudes = default_magnitudes(along, settings.magnitudes)
+        sweep = Sweep(
+            occasion.subject, occasion.images, along, magnitudes, occasion.key, settings.batch_size, occasion.labels
+        )
+        for name, findings in zip(names, walk(sweep, *(SWEPT[name] for name in names)), strict=True):
+            found[name] += findings
+    return {name: Measured(findings) for name, findings in found.items()}
+
+
+def _swept_alone(name: str, occasion: Occasion) -> Measured:
+    return _swept((name,), occasion)[name]
 
 
 def _consistency(occasion: Occasion) -> Measured:
@@ -63,13 +81,15 @@ def _probes(occasion: Occasion) -> Measured:
 def _cka(occasion: Occasion) -> Measured:
     """Between all stages of the run, and with each other run; where it has the same stages, also stage by stage."""
     compare = functools.partial(cka, images=occasion.images, key=occasion.key, batch_size=occasion.settings.batch_size)
-    findings = []
-    arrays = {"stages": np.asarray(occasion.subject.stages), "self": compare(occasion.subject, occasion.subject)}
+    own = compare(occasion.subject, occasion.subject).mean
+    findings, arrays = [], {"stages": np.asarray(occasion.subject.stages), "self": own}
     for name, other in occasion.others.items():
-        arrays[name] = compare(occasion.subject, other)
+        found = compare(occasion.subject, other)
+        arrays[name] = found.mean
         if other.stages == occasion.subject.stages:
-            diagonal = zip(other.stages, np.diagonal(arrays[name]), strict=True)
-            findings += [Finding(f"cka/{name}", float(value), stage) for stage, value in diagonal]
+            numbers = (np.diagonal(values).tolist() for values in (found.mean, *found.interval()))
+            for stage, value, low, high in zip(other.stages, *numbers, strict=True):
+                findings.append(Finding(f"cka/{name}", value, stage, None, low, high))
     return Measured(findings, arrays)
 
 
@@ -140,11 +160,8 @@ def _sizes(occasion: Occasion) -> Measured:
 
 
 MEASURES: dict[str, Callable[[Occasion], Measured]] = {
-    "accuracy": functools.partial(_over_transformations, accuracy_curve, True),
+    **{name: functools.partial(_swept_alone, name) for name in SWEPT},
     "consistency": _consistency,
-    "equivariance": functools.partial(_over_transformations, equivariance_errors, False),
-    "normalised_variance": functools.partial(_over_transformations, normalised_variance, False),
-    "goodfellow": functools.partial(_over_transformations, goodfellow_scores, False),
     "lie_derivative": _lie_derivative,
     "probes": _probes,
     "cka": _cka,
@@ -158,6 +175,18 @@ MEASURES: dict[str, Callable[[Occasion], Measured]] = {
     **PICTURES,
 }
 """By name; `cnnjax.config.MeasureConfig.names` are keys."""
+
+
+def take(names: Sequence[str], occasion: Occasion) -> dict[str, Measured]:
+    """What the measures of those names find; those in `SWEPT` see each transformed image together.
+
+    Raises:
+      ValueError: for what a measure refuses.
+    """
+    together = [name for name in names if name in SWEPT]
+    found = _swept(together, occasion) if together else {}
+    return found | {name: MEASURES[name](occasion) for name in names if name not in SWEPT}
+
 
 READS: dict[str, tuple[str, ...]] = {
     "accuracy": ("transformations", "magnitudes"),

@@ -1,12 +1,13 @@
 """How alike the representations of two networks, or of two stages, are: linear centred kernel alignment."""
 
 import functools
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from cnnjax.analysis.streaming import sums
+from cnnjax.analysis.streaming import GROUPS, Moments, jackknife, sums
 from cnnjax.analysis.subject import Subject, stage_outputs
 
 _matmul = functools.partial(jnp.einsum, precision=jax.lax.Precision.HIGHEST)
@@ -42,7 +43,7 @@ def linear_cka(x: np.ndarray | jax.Array, y: np.ndarray | jax.Array, debiased: b
     return float(_ratio(xy, xx, yy))
 
 
-def cka(first: Subject, second: Subject, images: np.ndarray, *, key: jax.Array, batch_size: int = 256) -> np.ndarray:
+def cka(first: Subject, second: Subject, images: np.ndarray, *, key: jax.Array, batch_size: int = 256) -> Moments:
     """Debiased linear CKA between each stage of one network and each of another, on the same images.
 
     It is the form for minibatches (Nguyen 2021, "Do wide and deep networks learn the same things?", equation 3): the
@@ -62,22 +63,25 @@ def cka(first: Subject, second: Subject, images: np.ndarray, *, key: jax.Array, 
       batch_size: images at a time, at least 4.
 
     Returns:
-      float64 [S1, S2], stages in the order of `first.stages` and `second.stages`, the input first: 1 for the same
-      representation but for rotation and scale, around 0 for independent ones; NaN for an output that is the same for
-      all images.
+      As `mean`, float64 [S1, S2], stages in the order of `first.stages` and `second.stages`, the input first: 1 for the
+      same representation but for rotation and scale, around 0 for independent ones; NaN for an output that is the same
+      for all images. `interval` is that of the jackknife over batches (dealt to groups where they are many), and NaN
+      for a single batch.
 
     Raises:
       ValueError: for fewer than 4 images, or a batch size below 4.
     """
     if len(images) < LEAST_EXAMPLES or batch_size < LEAST_EXAMPLES:
         raise ValueError(f"images and batch size must be at least {LEAST_EXAMPLES}, not {len(images)} and {batch_size}")
-    order = np.asarray(jax.random.permutation(key, len(images)))
+    order, size = np.asarray(jax.random.permutation(key, len(images))), min(batch_size, len(images))
 
-    def batch(mask: jax.Array, rows: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
-        return _dependences(first, second, jnp.asarray(images[np.asarray(rows)]), mask)
+    def batch(mask: jax.Array, rows: jax.Array, numbers: jax.Array) -> Any:
+        group = jax.nn.one_hot(numbers[0] % GROUPS, GROUPS)
+        found = *_dependences(first, second, jnp.asarray(images[np.asarray(rows)]), mask), mask.sum() >= LEAST_EXAMPLES
+        return jax.tree.map(lambda leaf: group.reshape(-1, *[1] * leaf.ndim) * leaf, found)
 
-    between, own, other = sums(batch, (order,), min(batch_size, len(images)))
-    return _ratio(between, own[:, None], other[None, :])
+    *dependences, counted = sums(batch, (order, np.arange(len(images)) // size), size)
+    return jackknife(lambda total: _ratio(total[0], total[1][:, None], total[2][None, :]), dependences, counted)
 
 
 @jax.jit

@@ -1,5 +1,6 @@
 """Any number of images in bounded memory: batch after batch, of one size, so that one program serves them all."""
 
+import operator
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -11,27 +12,47 @@ from scipy import special
 
 CONFIDENCE = 0.95
 
+GROUPS = 20
+"""Into which the images are dealt for `jackknife`."""
+
 Function = Callable[..., Any]
 
 
 @dataclass(frozen=True)
 class Moments:
-    """Of one value for each image, or of an array of values for each.
+    """Of one value for each image, or of an array of values for each. Those of two sets of images add up to those of
+    both, about their own means, so that a large mean costs no digits (Chan, Golub and LeVeque 1983).
 
     Attributes:
       examples: how many images, N.
       mean: over them, float64 [...].
-      deviation: the sample standard deviation (over N - 1) of the values, float64 [...]; NaN for one image.
+      squares: the sum over them of the squared distance to the mean, float64 [...].
     """
 
     examples: int
     mean: np.ndarray
-    deviation: np.ndarray
+    squares: np.ndarray
+
+    def __add__(self, other: "Moments") -> "Moments":
+        examples = self.examples + other.examples
+        apart, share = other.mean - self.mean, other.examples / examples
+        squares = self.squares + other.squares + apart**2 * (share * self.examples)
+        return Moments(examples, self.mean + share * apart, squares)
 
     def interval(self) -> tuple[np.ndarray, np.ndarray]:
         """The ends of the 95% interval of the mean (Student's t over images), float64 [...]; NaN for one image."""
-        reach = special.stdtrit(max(self.examples - 1, 1), (1 + CONFIDENCE) / 2) * self.deviation / self.examples**0.5
-        return self.mean - reach, self.mean + reach
+        if self.examples < 2:
+            nothing = np.full(np.shape(self.mean), np.nan)
+            return nothing, nothing
+        error = np.sqrt(self.squares / (self.examples - 1) / self.examples)
+        return self.mean - _quantile(self.examples) * error, self.mean + _quantile(self.examples) * error
+
+
+def moments_of(values: Any) -> Moments:
+    """The moments of values [N, ...], one or an array for each of N images; N is at least 1."""
+    array = np.asarray(values, np.float64)
+    mean = array.mean(axis=0)
+    return Moments(len(array), mean, ((array - mean) ** 2).sum(axis=0))
 
 
 def batches(arrays: Sequence[np.ndarray], batch_size: int) -> Any:
@@ -67,29 +88,14 @@ def moments(function: Function, arrays: Sequence[np.ndarray], batch_size: int) -
       batch_size: images at a time.
 
     Returns:
-      The pytree of `Moments`. Sums are kept in float64 about the first image's values, so that a large mean costs no
-      digits.
+      The pytree of `Moments`.
     """
-    shift: Any = None
-    total: Any = None
-    square: Any = None
-    count = 0
-    for mask, *rows in batches(arrays, batch_size):
-        values = jax.tree.map(lambda leaf: np.asarray(leaf, np.float64), function(*map(jnp.asarray, rows)))
-        values = jax.tree.map(lambda leaf, mask=mask: leaf[mask], values)
-        if shift is None:
-            shift = jax.tree.map(lambda leaf: leaf[0], values)
-            total = square = jax.tree.map(np.zeros_like, shift)
-        total = jax.tree.map(lambda t, leaf, s: t + (leaf - s).sum(axis=0), total, values, shift)
-        square = jax.tree.map(lambda q, leaf, s: q + ((leaf - s) ** 2).sum(axis=0), square, values, shift)
-        count += int(mask.sum())
 
-    def finish(shift: np.ndarray, total: np.ndarray, square: np.ndarray) -> Moments:
-        left = np.maximum(square - total**2 / count, 0)
-        deviation = np.sqrt(left / (count - 1)) if count > 1 else np.full(np.shape(left), np.nan)
-        return Moments(count, shift + total / count, deviation)
+    def of_batch(mask: jax.Array, *rows: jax.Array) -> Any:
+        counted = np.asarray(mask)
+        return jax.tree.map(lambda leaf: moments_of(np.asarray(leaf)[counted]), function(*rows))
 
-    return jax.tree.map(finish, shift, total, square)
+    return sums(of_batch, arrays, batch_size)
 
 
 def sums(function: Function, arrays: Sequence[np.ndarray], batch_size: int) -> Any:
@@ -97,13 +103,50 @@ def sums(function: Function, arrays: Sequence[np.ndarray], batch_size: int) -> A
 
     Args:
       function: from a mask [batch_size] bool, False for padding, and batches of the arrays to a pytree of arrays of
-        fixed shapes, which must not count what the mask leaves out; best compiled.
+        fixed shapes, which must not count what the mask leaves out, or of `Moments`; best compiled.
       arrays: [N, ...] each.
       batch_size: images at a time.
     """
     whole: Any = None
     for mask, *rows in batches(arrays, batch_size):
         part = function(jnp.asarray(mask), *map(jnp.asarray, rows))
-        part = jax.tree.map(lambda leaf: np.asarray(leaf, np.float64), part)
-        whole = part if whole is None else jax.tree.map(np.add, whole, part)
+        part = jax.tree.map(lambda leaf: leaf if isinstance(leaf, Moments) else np.asarray(leaf, np.float64), part)
+        whole = part if whole is None else jax.tree.map(operator.add, whole, part)
     return whole
+
+
+def group_weights(mask: jax.Array, numbers: jax.Array) -> np.ndarray:
+    """For each of `GROUPS` groups which images of a batch are in it: 1 or 0, float32 [GROUPS, batch_size].
+
+    Args:
+      mask: bool [batch_size], False for what is in no group.
+      numbers: int [batch_size], the place of each image among all, by which they are dealt in turn.
+    """
+    return ((np.asarray(numbers) % GROUPS == np.arange(GROUPS)[:, None]) & np.asarray(mask)).astype(np.float32)
+
+
+def jackknife(estimate: Callable[[Any], np.ndarray], grouped: Any, examples: np.ndarray) -> Moments:
+    """An estimate made from sums over all images, with the interval of the jackknife (Tukey 1958): that of the mean of
+    G pseudovalues, G times the estimate less G - 1 times what it is without one of G groups of images.
+
+    Args:
+      estimate: from sums, a pytree like `grouped` without the leading axis, to float64 [...].
+      grouped: sums by group, a pytree of arrays [groups, ...].
+      examples: [groups], how many images each is of; a group of none is passed over.
+
+    Returns:
+      The estimate itself as `mean`, and G as `examples`: the interval is NaN where all images are in one group.
+    """
+    total = jax.tree.map(lambda leaf: leaf.sum(axis=0), grouped)
+    everything = estimate(total)
+    filled = np.flatnonzero(np.asarray(examples) > 0)
+    if len(filled) < 2:
+        return Moments(1, everything, np.zeros_like(everything))
+    with np.errstate(invalid="ignore"):
+        left = [estimate(jax.tree.map(lambda whole, leaf, g=g: whole - leaf[g], total, grouped)) for g in filled]
+        pseudovalues = [len(filled) * everything - (len(filled) - 1) * part for part in left]
+        return Moments(len(filled), everything, moments_of(pseudovalues).squares)
+
+
+def _quantile(examples: int) -> float:
+    return float(special.stdtrit(examples - 1, (1 + CONFIDENCE) / 2))

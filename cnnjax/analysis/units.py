@@ -1,6 +1,6 @@
 """The units and classes that a picture is asked for, and one picture after another."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -33,6 +33,27 @@ def checked_units(subject: Subject, stage: str, image_shape: Sequence[int], unit
     if checked.ndim != 1 or not checked.size or not _within(checked, count):
         raise ValueError(f"units of {stage!r} are whole numbers from 0 to {count - 1}, one or more; given {units}")
     return checked.astype(np.int32)
+
+
+def drawn_units(subject: Subject, image_shape: Sequence[int], key: jax.Array, most: int) -> dict[str, np.ndarray]:
+    """Of each stage all outputs for one image [*spatial, C], or so many drawn from them: their places in order, int
+    [U], in the flattened output."""
+    one = jax.ShapeDtypeStruct((1, *image_shape), jnp.float32)
+    outputs = jax.eval_shape(stage_outputs, subject, one)
+    generator = np.random.default_rng(np.asarray(jax.random.key_data(key)))
+    return {stage: np.sort(generator.permutation(outputs[stage].size)[:most]) for stage in subject.stages}
+
+
+def chosen_units(
+    outputs: Mapping[str, np.ndarray | jax.Array], places: Mapping[str, np.ndarray | jax.Array]
+) -> dict[str, jax.Array]:
+    """The outputs [N, ...] of each stage at the places that `drawn_units` drew, [N, U]."""
+    flat = {stage: jnp.reshape(output, (len(output), -1)) for stage, output in outputs.items()}
+    # Where all of them are chosen nothing has to be gathered.
+    return {
+        stage: values if values.shape[1] == len(places[stage]) else values[:, places[stage]]
+        for stage, values in flat.items()
+    }
 
 
 def checked_classes(subject: Subject, images: np.ndarray, classes: np.ndarray | Sequence[int]) -> np.ndarray:

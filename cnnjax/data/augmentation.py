@@ -8,7 +8,7 @@ from jax import lax
 
 from cnnjax.config import RequestError, choose
 from cnnjax.ops.keys import fold_in_each
-from cnnjax.ops.transformations.table import TRANSFORMATIONS, find, transformation
+from cnnjax.ops.transformations.table import TRANSFORMATIONS, check_transformation, find, transformation
 
 
 @dataclasses.dataclass(frozen=True)
@@ -16,8 +16,8 @@ class Augmentation:
     """How training examples are changed.
 
     Attributes:
-      names: keys of `AUGMENTATIONS` or of `cnnjax.ops.transformations.TRANSFORMATIONS`, in this order; the former come
-        first where both have a name.
+      names: keys of `AUGMENTATIONS`, or names as `cnnjax.ops.transformations.transformation` takes them, in this order;
+        the former come first where both have a name.
       max_shift: of `shift`, in pixels.
       low, high: the least and the greatest legal pixel.
     """
@@ -54,12 +54,15 @@ def augment(
     return images
 
 
-def check_augmentation(names: tuple[str, ...], dimensions: int) -> None:
-    """Raises `RequestError` for a name that there is not, or not for examples of so many spatial dimensions."""
+def check_augmentation(names: tuple[str, ...], shape: tuple[int, ...]) -> None:
+    """Raises `RequestError` for a name or setting that there is not, or not for examples [*spatial, C]."""
     for name in names:
-        choose({**AUGMENTATIONS, **TRANSFORMATIONS}, name, "augmentation")
-        if name not in AUGMENTATIONS and find(name).dimensions != dimensions:
-            raise RequestError(f"{name} is for {find(name).dimensions} spatial dimensions; the data have {dimensions}")
+        choose({**AUGMENTATIONS, **TRANSFORMATIONS}, name.partition("(")[0], "augmentation")
+        if name not in AUGMENTATIONS:
+            try:
+                check_transformation(name, shape)
+            except ValueError as error:
+                raise RequestError(str(error)) from None
 
 
 def _transformed(

@@ -10,7 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.cm import ScalarMappable
 from matplotlib.figure import Figure
 
-from cnnjax.ops.transformations.table import TRANSFORMATIONS
+from cnnjax.ops.transformations.table import TRANSFORMATIONS, find
 from cnnjax.study.figures import MOST_ARMS_DRAWN, Picture, plain
 from cnnjax.study.statistics import estimate
 
@@ -241,8 +241,8 @@ def _meaning(metric: str) -> tuple[str, str]:
 
 def _magnitude_label(metric: str) -> str:
     name = metric.split("/")[0]
-    if name in TRANSFORMATIONS:
-        return f"{name.replace('_', ' ')} ({TRANSFORMATIONS[name].unit})"
+    if name.partition("(")[0] in TRANSFORMATIONS:
+        return f"{name.replace('_', ' ')} ({find(name).unit})"
     if name.endswith(("_l2", "_l2_targeted")):
         return "length of the change (in the pixels' range)"
     if name == "size":

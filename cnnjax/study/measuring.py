@@ -12,19 +12,23 @@ import numpy as np
 from etils import epath
 from rich.console import Console
 
-from cnnjax.analysis.lie_derivative import GROUPS
-from cnnjax.analysis.measures import LEAST, MEASURES, READS
+from cnnjax.analysis.lie_derivative import GROUPS, is_group
+from cnnjax.analysis.measures import LEAST, MEASURES, READS, SWEPT, take
 from cnnjax.analysis.occasion import Measured, Occasion
 from cnnjax.analysis.subject import Subject
 from cnnjax.config import DataConfig, MeasureConfig, RequestError, choose
 from cnnjax.data.dataset import Dataset, DataSummary, load_dataset
-from cnnjax.ops.transformations.table import find
+from cnnjax.ops.transformations.table import check_transformation
 from cnnjax.study.files import partial, write_json
 from cnnjax.study.findings import measure_file, read_measure
 from cnnjax.study.loading import Run, load
 from cnnjax.study.workdir import Study, Unit, read_status
 
 Load = Callable[[epath.Path], Run]
+
+Pieces = dict[str, tuple[str, MeasureConfig]]
+"""What is kept in a file of its own, by the file's name: a measure, or where it goes over transformations, a measure
+along one of them; and its settings."""
 
 
 def check_measures(measures: MeasureConfig, summary: DataSummary) -> None:
@@ -38,34 +42,29 @@ def check_measures(measures: MeasureConfig, summary: DataSummary) -> None:
             if given < least:
                 raise RequestError(f"config.measures.{field}: {name} needs {least} at least; there are {given}")
         if "transformations" in READS.get(name, ()):
-            _check_transformations(name, measures.transformations, len(summary.shape) - 1)
+            _check_transformations(name, measures.transformations, summary.shape)
 
 
-def _check_transformations(measure: str, names: tuple[str, ...], dimensions: int) -> None:
+def _check_transformations(measure: str, names: tuple[str, ...], shape: tuple[int, ...]) -> None:
     where = "config.measures.transformations"
     for name in names:
         try:
-            entry = find(name)
+            check_transformation(name, shape)
         except ValueError as error:
             raise RequestError(f"{where}: {error}") from None
-        if entry.dimensions != dimensions:
-            raise RequestError(
-                f"{where}: {name} is for {entry.dimensions} spatial dimensions; the data have {dimensions}"
-            )
-    if measure == "lie_derivative" and not set(names) & set(GROUPS):
+    if measure == "lie_derivative" and not any(is_group(name) for name in names):
         raise RequestError(f"{where}: lie_derivative is along {', '.join(GROUPS)}; given {', '.join(names) or 'none'}")
 
 
-def pieces(measures: MeasureConfig) -> dict[str, tuple[str, MeasureConfig]]:
-    """What is measured at a time and kept in a file, by the file's name: a measure, or where it goes over
-    transformations, a measure along one of them; and its settings."""
+def pieces(measures: MeasureConfig) -> Pieces:
+    """What is asked for."""
     found = {}
     for name in measures.names:
         if "transformations" not in READS.get(name, ()):
             found[name] = (name, measures)
             continue
         for along in measures.transformations:
-            if name != "lie_derivative" or along in GROUPS:
+            if name != "lie_derivative" or is_group(along):
                 found[f"{name}_{along}"] = (name, dataclasses.replace(measures, transformations=(along,)))
     return found
 
@@ -163,14 +162,24 @@ def measure_unit(unit: Unit, study: Study, dataset: Dataset, load_run: Load, tel
         key=jax.random.key(unit.seed),
     )
     every = pieces(measures)
-    for piece in unmeasured(unit, measures):
-        name, settings = every[piece]
-        tell(piece)
+    for group in _taken_together({piece: every[piece] for piece in unmeasured(unit, measures)}):
+        names, settings = [name for name, _ in group.values()], next(iter(group.values()))[1]
+        tell(", ".join(group))
         try:
-            measured = MEASURES[name](dataclasses.replace(occasion, settings=settings))
+            measured = take(names, dataclasses.replace(occasion, settings=settings))
         except ValueError as error:
-            raise RequestError(f"config.measures: {name} of {unit.folder}: {error}") from error
-        _write(unit, piece, _settings(name, settings), measured)
+            raise RequestError(f"config.measures: {', '.join(names)} of {unit.folder}: {error}") from error
+        for piece, (name, _) in group.items():
+            _write(unit, piece, _settings(name, settings), measured[name])
+
+
+def _taken_together(wanted: Pieces) -> list[Pieces]:
+    """The pieces in groups: those that share a walk over the images, by transformation, and each other by itself."""
+    groups: dict[Any, Pieces] = {}
+    for piece, (name, settings) in wanted.items():
+        group = settings.transformations if name in SWEPT else piece
+        groups.setdefault(group, {})[piece] = (name, settings)
+    return list(groups.values())
 
 
 def _relatives(unit: Unit, study: Study, run: Run, load_run: Load) -> tuple[dict[str, Subject], dict[str, Subject]]:

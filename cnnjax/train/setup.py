@@ -250,7 +250,7 @@ def check_request(config: Config, summary: DataSummary, saved: Saved) -> None:
         )
     check_length(config.train, summary)
     try:
-        check_augmentation(config.data.augment, len(summary.shape) - 1)
+        check_augmentation(config.data.augment, summary.shape)
     except RequestError as error:
         raise RequestError(f"config.data.augment: {error}") from None
     blueprint = checked_blueprint(config, summary)

@@ -1,8 +1,9 @@
 """All transformations by name, with one interface, their units and ranges."""
 
+import ast
 import dataclasses
 import inspect
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from types import MappingProxyType
 from typing import Any, Protocol
 
@@ -62,18 +63,19 @@ def transformation(name: str, *, low: float = 0.0, high: float = 255.0, **settin
     """The transformation with its settings filled in: (images, magnitude, key) -> images.
 
     Args:
-      name: a key of `TRANSFORMATIONS`.
+      name: a key of `TRANSFORMATIONS`, perhaps with settings, as in `translation(border=zeros, direction=(1, 0))`.
       low: the least legal pixel.
       high: the greatest.
-      **settings: those that its function takes by name, such as `border`.
+      **settings: those that its function takes by name, such as `border`; they win over those of the name.
 
     Raises:
       ValueError: for a name or setting that there is not.
     """
     entry = find(name)
+    settings = {**settings_of(name), **settings}
     if unknown := set(settings) - set(entry.settings):
         there_are = ", ".join(entry.settings) or "none"
-        raise ValueError(f"transformation {name!r} has no setting {min(unknown)!r}; there are: {there_are}")
+        raise ValueError(f"transformation {entry.name!r} has no setting {min(unknown)!r}; there are: {there_are}")
 
     def apply(images: jax.Array, magnitude: jax.typing.ArrayLike, key: jax.Array | None = None) -> jax.Array:
         return entry.function(images, magnitude, key, low, high, **settings)
@@ -94,14 +96,59 @@ def default_magnitudes(name: str, count: int = 21) -> np.ndarray:
 
 
 def find(name: str) -> Transformation:
-    """The entry of that name.
+    """The entry of that name, which may have settings behind it as in `transformation`.
 
     Raises:
       ValueError: if there is none; it names those there are.
     """
-    if name not in TRANSFORMATIONS:
-        raise ValueError(f"unknown transformation {name!r}; there are: {', '.join(TRANSFORMATIONS)}")
-    return TRANSFORMATIONS[name]
+    base = name.partition("(")[0].strip()
+    if base not in TRANSFORMATIONS:
+        raise ValueError(f"unknown transformation {base!r}; there are: {', '.join(TRANSFORMATIONS)}")
+    return TRANSFORMATIONS[base]
+
+
+def settings_of(name: str) -> dict[str, Any]:
+    """The settings behind a name: `translation(border=zeros)` has {"border": "zeros"}. A value is a number, a tuple of
+    them, or a word.
+
+    Raises:
+      ValueError: for what does not read so.
+    """
+    if name.isidentifier():
+        return {}
+    wrong = f"a transformation reads NAME or NAME(SETTING=VALUE, ...), as in translation(border=zeros), not {name!r}"
+    try:
+        call = ast.parse(name.strip(), mode="eval").body
+    except SyntaxError:
+        raise ValueError(wrong) from None
+    if not isinstance(call, ast.Call) or call.args or any(part.arg is None for part in call.keywords):
+        raise ValueError(wrong)
+    try:
+        return {
+            str(part.arg): part.value.id if isinstance(part.value, ast.Name) else ast.literal_eval(part.value)
+            for part in call.keywords
+        }
+    except ValueError:
+        raise ValueError(wrong) from None
+
+
+def check_transformation(name: str, shape: Sequence[int]) -> None:
+    """Whether a transformation takes images [*spatial, C] and leaves them of their size; nothing is computed.
+
+    Raises:
+      ValueError: for a name or setting that there is not, a value that it does not take, images of other dimensions,
+        and settings that make images of another size.
+    """
+    entry = find(name)
+    if entry.dimensions != len(shape) - 1:
+        raise ValueError(f"{entry.name} is for {entry.dimensions} spatial dimensions; the data have {len(shape) - 1}")
+    images, key = jax.ShapeDtypeStruct((1, *shape), np.float32), jax.eval_shape(jax.random.key, 0)
+    try:
+        changed = jax.eval_shape(transformation(name), images, 0.0, key)
+    except TypeError:
+        raise ValueError(f"{name}: a setting is of a wrong type") from None
+    if changed.shape != images.shape:
+        raise ValueError(f"{name} makes {changed.shape[1:]} of images {images.shape[1:]}; they have to keep their size")
 
 
 def _entry(
