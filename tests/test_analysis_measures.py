@@ -21,7 +21,10 @@ METRICS = {
     "lie_derivative": {"translation/lie_derivative"},
     "probes": {"probe_accuracy"},
     "cka": {"cka/learned"},
-    "gradients": {"gradient_norm", "output_gradient_norm"},
+    "gradients": {
+        *("gradient_norm", "output_gradient_norm"),
+        *("gradient_norm_at_start", "output_gradient_norm_at_start"),
+    },
     "receptive_field": {"effective_receptive_field"},
     "activity": {"dead_units", "zero_share", "sparseness"},
     "confusion": {"recall/0", "recall/1", "recall/2"},
@@ -48,7 +51,9 @@ def occasion() -> Occasion:
     labels = np.arange(100) % 3
     settings = MeasureConfig(transformations=("translation",), magnitudes=3, epsilons=(0.0, 0.1), batch_size=50)
     arms = {"learned": two}
-    return Occasion(one, images, labels, (images, labels), "random", arms, arms, settings, jax.random.key(0))
+    return Occasion(
+        one, images, labels, (images, labels), "random", arms, arms, settings, jax.random.key(0), lambda: two
+    )
 
 
 def test_every_measure_has_its_metrics_here() -> None:

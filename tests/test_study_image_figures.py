@@ -15,7 +15,7 @@ def images_of(figure: Figure) -> list[np.ndarray]:
 
 
 def test_every_picture_has_its_words() -> None:
-    assert set(WORDS) == set(PICTURES)
+    assert set(WORDS) == {*PICTURES, "receptive_field"}
 
 
 @pytest.mark.parametrize("shape", [(5, 4), (5, 3), (5, 1), (1, 1), (5, 4, 1), (5, 4, 3)])
@@ -45,13 +45,39 @@ def test_an_even_image_and_an_arm_with_odd_characters_are_drawn() -> None:
     np.testing.assert_array_equal(images_of(picture.figure)[0], 0)
 
 
-def test_of_the_strongest_patches_the_first_is_shown() -> None:
-    patches = RNG.normal(size=(3, 5, 4, 4, 1))
-    (picture,) = draw_images("a", {"strongest/stage1": patches}, 2)
+@pytest.mark.parametrize("depth", [(), (5,)], ids=["2-D", "3-D"])
+def test_the_strongest_patches_stand_in_a_square_for_each_unit(depth: tuple[int, ...]) -> None:
+    patches = RNG.normal(size=(3, 5, *depth, 4, 6, 1))
+    (picture,) = draw_images("a", {"strongest/stage1": patches}, 2 + len(depth))
     shown = images_of(picture.figure)
-    assert len(shown) == 3
-    first = patches[2, 0, ..., 0]
-    np.testing.assert_allclose(shown[2], (first - first.min()) / np.ptp(first), atol=1e-6)
+    assert [image.shape for image in shown] == [(2 * 4 + 1, 2 * 6 + 1)] * 3
+    low, high = patches[2, :4].min(), patches.max()
+    for place, (row, column) in enumerate(np.ndindex(2, 2)):
+        flat = patches[2, place, 2, ..., 0] if depth else patches[2, place, ..., 0]
+        found = shown[2][5 * row : 5 * row + 4, 7 * column : 7 * column + 6]
+        if not depth:
+            np.testing.assert_allclose(found, (flat - low) / (high - low), atol=1e-6)
+        assert np.corrcoef(found.ravel(), flat.ravel())[0, 1] > 0.999
+    signals = RNG.normal(size=(2, 3, 9, 1))
+    (picture,) = draw_images("a", {"strongest/stage1": signals}, 1)
+    curves = [line.get_ydata() for line in picture.figure.axes[1].lines]
+    np.testing.assert_allclose(curves, signals[1, ..., 0], rtol=1e-6)
+
+
+def test_maps_say_their_range_and_fooling_images_how_sure_the_network_is() -> None:
+    maps = np.linspace(-1, 2.5, 12).reshape(1, 3, 4)
+    (picture,) = draw_images("a", {"saliency/image": maps, "saliency/saliency": maps}, 2)
+    assert [axes.get_title() for axes in picture.figure.axes] == ["", "-1 to 2.5"]
+    fooling = {"fooling/gradient": np.ones((2, 3, 3, 1)), "fooling/gradient confidence": np.array([0.5, 0.999])}
+    (picture,) = draw_images("a", fooling, 2)
+    assert [axes.get_title() for axes in picture.figure.axes] == ["50%", "100%"]
+
+
+def test_receptive_fields_are_pictures_with_their_stage() -> None:
+    maps = {f"receptive_field/stage{number}": RNG.uniform(size=(5, 5)) for number in (1, 2)}
+    (picture,) = draw_images("a", maps, 2)
+    assert [axes.get_title() for axes in picture.figure.axes] == ["stage1", "stage2"]
+    assert images_of(picture.figure)[1].max() == 1
 
 
 def test_of_volumes_the_middle_slice_is_shown() -> None:

@@ -17,7 +17,7 @@ from cnnjax.filters.plan import flatten
 from cnnjax.filters.random import gaussian
 from cnnjax.ops.keys import fold_in_name, stream_key
 from cnnjax.study.loading import Run
-from cnnjax.study.workdir import Study
+from cnnjax.study.workdir import FORMAT, Study
 
 
 @pytest.fixture(scope="module", params=["learned", "gaussian"])
@@ -160,13 +160,25 @@ def test_no_run(tmp_path: Path) -> None:
         cnnjax.load_study(tmp_path)
 
 
-@pytest.mark.parametrize("text", ["", "{", "[]", "{}", '{"config": {"model": {"widht": 3}}}'])
+@pytest.mark.parametrize("text", ["", "{", "[]", "{}", f'{{"format": {FORMAT}, "config": {{"model": {{"widht": 3}}}}}}'])
 def test_unreadable_config(finished_study: Study, tmp_path: Path, text: str) -> None:
     folder = copy(finished_study, tmp_path)
     (folder / "config.json").write_text(text)
     with pytest.raises(RequestError, match="config") as raised:
         cnnjax.load(folder)
     assert "\n" not in str(raised.value)
+
+
+@pytest.mark.parametrize(("written", "says"), [(3, "3"), (None, "not said")])
+def test_run_of_another_version(finished_study: Study, tmp_path: Path, written: int | None, says: str) -> None:
+    folder = copy(finished_study, tmp_path)
+    about = json.loads((folder / "config.json").read_text())
+    del about["format"]
+    text = json.dumps({**about, "later": 1} | ({"format": written} if written else {}))
+    (folder / "config.json").write_text(text)
+    with pytest.raises(RequestError, match=rf"not what this version of cnnjax writes \(its format is {says}, not {FORMAT}\)$"):
+        cnnjax.load(folder)
+    assert (folder / "config.json").read_text() == text
 
 
 def test_run_without_a_checkpoint(finished_study: Study, tmp_path: Path) -> None:

@@ -1,5 +1,6 @@
 """Tables in a page of results: written, renewed, and nothing else touched."""
 
+import shutil
 from pathlib import Path
 
 import pytest
@@ -13,7 +14,7 @@ from cnnjax.study.workdir import Study
 def test_a_section_is_added_and_then_its_table_alone_renewed(finished_study: Study, tmp_path: Path) -> None:
     page = epath.Path(tmp_path / "RESULTS.md")
     page.write_text("# Results\n")
-    name = finished_study.experiment.name
+    name = finished_study.folder.name
     update_page(page, [str(finished_study.folder)])
     first = page.read_text()
     assert first.startswith(f"# Results\n\n## {name}\n")
@@ -23,6 +24,16 @@ def test_a_section_is_added_and_then_its_table_alone_renewed(finished_study: Stu
     page.write_text(changed)
     update_page(page, [str(finished_study.folder)])
     assert page.read_text() == first + "\nWhat the paper says.\n"
+
+
+def test_another_workdir_of_an_experiment_has_a_section_of_its_own(finished_study: Study, tmp_path: Path) -> None:
+    page, other = epath.Path(tmp_path / "RESULTS.md"), tmp_path / "tiny_on_other_data"
+    shutil.copytree(finished_study.folder, other)
+    update_page(page, [str(finished_study.folder), f"{other}/"])
+    text = page.read_text()
+    assert text.count("<!-- end -->") == 2 and text.count("<!-- tiny_on_other_data -->") == 1
+    update_page(page, [str(other)])
+    assert page.read_text() == text
 
 
 def test_a_folder_without_a_study_is_named_and_the_page_left_alone(tmp_path: Path) -> None:

@@ -15,6 +15,7 @@ from cnnjax.data.dataset import DataSummary
 from cnnjax.filters.saved import Saved
 from cnnjax.study import sources
 from cnnjax.study.sources import foresee_sources, read_sources
+from cnnjax.study.workdir import FORMAT
 from cnnjax.train.checkpoint import Checkpoints
 from cnnjax.train.setup import make_blueprint
 
@@ -38,7 +39,7 @@ def write_run(folder: Path, value: float, config: Config = CONFIG, **status: Any
     }
     folder.mkdir(parents=True)
     summary = {**vars(SUMMARY)}
-    about = {"config": to_dict(config), "arm": folder.parent.name, "seed": 0, "dataset": summary}
+    about = {"format": FORMAT, "config": to_dict(config), "arm": folder.parent.name, "seed": 0, "dataset": summary}
     (folder / "config.json").write_text(json.dumps(about))
     (folder / "status.json").write_text(json.dumps({**FINISHED, **status}))
     checkpoints = Checkpoints(epath.Path(folder / "checkpoints"))

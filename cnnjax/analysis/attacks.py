@@ -171,14 +171,15 @@ def attacked(
         raise ValueError("pgd starts at random and needs a key, as made by `jax.random.key`")
     if radius == 0:
         return originals
+    walk = functools.partial(_walk, subject, originals, classes, places, norm=attack.norm)
     if attack.method == "fgsm":
-        moved = originals + radius * np.asarray(_direction(subject, originals, classes, uphill, norm=attack.norm))
+        # A walk of one step from the image itself, which shares the compilation of `pgd`.
+        moved = walk(jax.random.key(0), radius, np.float32(0), radius, uphill, 1)
     else:
         share = 2.5 * epsilon / attack.steps if attack.step_size is None else attack.step_size
         step = np.float32(min(share, originals[0].size) * (subject.high - subject.low))
-        walked = _walk(subject, originals, classes, places, key, radius, step, uphill, attack.steps, norm=attack.norm)
-        moved = np.asarray(walked)
-    return within_bound(originals, moved, radius, attack.norm, subject.low, subject.high)
+        moved = walk(key, radius, radius, step, uphill, attack.steps)
+    return within_bound(originals, np.asarray(moved), radius, attack.norm, subject.low, subject.high)
 
 
 def within_bound(
@@ -251,11 +252,6 @@ def check_classes(classes: np.ndarray, images: int, count: int) -> None:
 
 
 @functools.partial(jax.jit, static_argnames="norm")
-def _direction(subject: Subject, images: jax.Array, classes: jax.Array, uphill: float, norm: str) -> jax.Array:
-    return uphill * ascent(subject, images, classes, norm)[1]
-
-
-@functools.partial(jax.jit, static_argnames="norm")
 def _walk(
     subject: Subject,
     images: jax.Array,
@@ -263,12 +259,13 @@ def _walk(
     places: jax.Array,
     key: jax.Array,
     radius: jax.Array,
+    start_radius: jax.Array,
     step: jax.Array,
     uphill: float,
     steps: int,
     norm: str,
 ) -> jax.Array:
-    """The last point of `pgd`, inside the ball but for rounding."""
+    """The last point of so many steps from a point drawn within `start_radius`, inside the ball but for rounding."""
 
     def inside(moved: jax.Array) -> jax.Array:
         offset = jnp.clip(moved, subject.low, subject.high) - images
@@ -280,7 +277,7 @@ def _walk(
     def move(_: jax.Array, point: jax.Array) -> jax.Array:
         return inside(point + step * uphill * ascent(subject, point, classes, norm)[1])
 
-    start = images + radius * _in_unit_ball(fold_in_each(key, places), images.shape[1:], norm)
+    start = images + start_radius * _in_unit_ball(fold_in_each(key, places), images.shape[1:], norm)
     return lax.fori_loop(0, steps, move, inside(start))
 
 

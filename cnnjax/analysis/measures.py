@@ -1,5 +1,6 @@
 """The measures that a config can ask for, by name, all with one interface: each calls what a user of Python calls."""
 
+import dataclasses
 import functools
 from collections.abc import Callable, Sequence
 
@@ -94,9 +95,14 @@ def _cka(occasion: Occasion) -> Measured:
 
 
 def _gradients(occasion: Occasion) -> Measured:
+    """Of the run as it is, and `..._at_start` as it was before its first step."""
     size = occasion.settings.batch_size
     images, labels = (array[: occasion.settings.images] for array in occasion.training)
-    return Measured(gradient_norms(occasion.subject, images, labels, key=occasion.key, batch_size=size))
+    measure = functools.partial(gradient_norms, images=images, labels=labels, key=occasion.key, batch_size=size)
+    start = occasion.start()
+    at_start = [] if start is None else measure(start)
+    renamed = [dataclasses.replace(finding, metric=f"{finding.metric}_at_start") for finding in at_start]
+    return Measured(measure(occasion.subject) + renamed)
 
 
 def _receptive_field(occasion: Occasion) -> Measured:

@@ -1,7 +1,7 @@
 """What a measure is given by a study, and what it gives back."""
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 import jax
 import numpy as np
@@ -24,6 +24,7 @@ class Occasion:
       others: runs that it is compared with, by what they are: `next seed`, of its arm, and the baseline.
       settings: of the config.
       key: of the run's seed.
+      start: makes the run as it was before its first step; None where that cannot be made any more.
     """
 
     subject: Subject
@@ -35,6 +36,7 @@ class Occasion:
     others: Mapping[str, Subject]
     settings: MeasureConfig
     key: jax.Array
+    start: Callable[[], Subject | None]
 
     @property
     def spatial_stages(self) -> tuple[str, ...]:

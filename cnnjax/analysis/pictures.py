@@ -91,10 +91,11 @@ def _class_activation(occasion: Occasion) -> Measured:
 
 def _fooling(occasion: Occasion) -> Measured:
     shape = occasion.images.shape[1:]
-    findings, arrays = [], {}
+    findings: list[Finding] = []
+    arrays: dict[str, np.ndarray] = {}
     for name, function in (("gradient", fooling_by_gradient), ("evolution", fooling_by_evolution)):
         found = function(occasion.subject, shape, occasion.key)
-        arrays[name] = found.images
+        arrays |= {name: found.images, f"{name} confidence": found.confidence}
         findings.append(Finding(f"fooling by {name}", float(found.confidence.mean())))
     return Measured(findings, arrays)
 

@@ -1,5 +1,6 @@
 """Figures of images: what drives a run's units and classes."""
 
+import math
 from collections.abc import Mapping, Sequence
 
 import numpy as np
@@ -10,15 +11,19 @@ from cnnjax.study.figures import Picture, plain
 
 _MOST_COLUMNS = 10
 
+# Maps whose scale is written above each of them.
+_WITH_RANGES = ("feature_maps", "saliency", "occlusion", "class_activation")
+
 # Of each picture: its title, and how to read it. A row is an array of the measure, unless said.
 WORDS: dict[str, tuple[str, str]] = {
     "feature_maps": (
         "Feature maps",
-        "The first image of the split, and the output of the first units of each stage for it; bright is large.",
+        "The first image of the split, and the output of the first units of each stage for it, from black to white as "
+        "written.",
     ),
     "strongest": (
         "Patches that drive units most",
-        "For the first units of each stage (columns) the patch that drives the unit most.",
+        "For the first units of each stage (columns) the patches that drive the unit most, the strongest first.",
     ),
     "activation_maximisation": (
         "Images made to drive units most",
@@ -27,12 +32,13 @@ WORDS: dict[str, tuple[str, str]] = {
     ),
     "saliency": (
         "Saliency",
-        "Images, and how much each pixel moves the logit of the true class: the size of its gradient; bright is large.",
+        "Images, and how much each pixel moves the logit of the true class: the size of its gradient, from black to "
+        "white as written, in logits for a unit of the pixel.",
     ),
     "occlusion": (
         "Occlusion",
-        "Images, and the probability of the true class when a square of the mean grey covers the place; dark is where "
-        "the class is lost.",
+        "Images, and the probability of the true class when a square of the mean grey covers the place, from black to "
+        "white as written; dark is where the class is lost.",
     ),
     "deconvolution": (
         "Deconvolution",
@@ -41,11 +47,18 @@ WORDS: dict[str, tuple[str, str]] = {
     ),
     "class_activation": (
         "Class activation",
-        "Images, and where the last stage with positions sees evidence for the true class (Grad-CAM); bright is much.",
+        "Images, and where the last stage with positions sees evidence for the true class (Grad-CAM), from black to "
+        "white as written, in logits.",
     ),
     "fooling": (
         "Fooling images",
-        "Images made from noise to be taken for each class in turn (columns), by gradient ascent and by evolution.",
+        "Images made from noise to be taken for each class in turn (columns), by gradient ascent and by evolution, and "
+        "how sure the network is of that class.",
+    ),
+    "receptive_field": (
+        "Effective receptive field",
+        "How much each pixel moves the unit in the middle of each stage, the mean over images of its gradient's size "
+        "(Luo 2016); bright is much.",
     ),
 }
 
@@ -61,10 +74,19 @@ def draw_images(arm: str, arrays: Mapping[str, np.ndarray], dimensions: int) -> 
     pictures = []
     for name, (title, sentence) in WORDS.items():
         rows = {key.split("/", 1)[1]: array for key, array in arrays.items() if key.split("/", 1)[0] == name}
+        captions: dict[str, list[str]] = {}
         if name == "strongest":
-            rows = {stage: patches[:, 0] for stage, patches in rows.items()}
+            rows = {stage: _mosaics(patches, dimensions) for stage, patches in rows.items()}
+        elif name == "fooling":
+            sure = {row: rows.pop(f"{row} confidence") for row in list(rows) if f"{row} confidence" in rows}
+            captions = {row: [f"{value:.0%}" for value in values] for row, values in sure.items()}
+        elif name == "receptive_field" and rows:
+            captions = {"stages": [plain(stage) for stage in rows]}
+            rows = {"stages": np.stack(list(rows.values()))}
+        elif name in _WITH_RANGES:
+            captions = {row: list(map(_range, array)) for row, array in rows.items() if row != "image"}
         if rows:
-            figure = _rows(rows, dimensions)
+            figure = _rows(rows, captions, min(dimensions, 2) if name == "strongest" else dimensions)
             pictures.append(Picture(f"{name}_{arm}", f"{title}: {arm}", f"{sentence} Of the first seed.", figure))
     return pictures
 
@@ -113,10 +135,32 @@ def similarity(arm: str, matrix: np.ndarray, stages: Sequence[str]) -> Picture:
     return Picture(f"similarity_{arm}", f"Similarity of stages: {arm}", f"{sentence} Of the first seed.", figure)
 
 
-def _rows(rows: Mapping[str, np.ndarray], dimensions: int) -> Figure:
-    """A row of images, or of curves where they have one dimension, for each array [N, *spatial] or [N, *spatial, C]."""
+def _range(image: np.ndarray) -> str:
+    return f"{image.min():.2g} to {image.max():.2g}"
+
+
+def _mosaics(patches: np.ndarray, dimensions: int) -> np.ndarray:
+    """For each unit its k patches [units, k, *sizes, C], as many as make a square, side by side with a line between
+    them: [units, side, side, C]; signals above one another: [units, size, k C]."""
+    if dimensions == 1:
+        return np.moveaxis(patches, 1, 2).reshape(len(patches), patches.shape[2], -1)
+    for _ in range(dimensions - 2):
+        patches = patches[:, :, patches.shape[2] // 2]
+    side = math.isqrt(patches.shape[1])
+    lined = np.pad(
+        patches[:, : side**2], ((0, 0), (0, 0), (0, 1), (0, 1), (0, 0)), constant_values=float(patches.max())
+    )
+    height, width, channels = lined.shape[2:]
+    grid = lined.reshape(len(lined), side, side, height, width, channels).swapaxes(2, 3)
+    return grid.reshape(len(lined), side * height, side * width, channels)[:, :-1, :-1]
+
+
+def _rows(rows: Mapping[str, np.ndarray], captions: Mapping[str, Sequence[str]], dimensions: int) -> Figure:
+    """A row of images, or of curves where they have one dimension, for each array [N, *spatial] or [N, *spatial, C];
+    above the images of some rows, their captions."""
     columns = min(_MOST_COLUMNS, max(len(array) for array in rows.values()))
-    figure = Figure(figsize=(1.6 + 0.9 * columns, 0.3 + 0.95 * len(rows)), layout="constrained")
+    height = sum(1.1 if name in captions else 0.95 for name in rows)
+    figure = Figure(figsize=(1.6 + 0.9 * columns, 0.3 + height), layout="constrained")
     grid = figure.subplots(len(rows), columns, squeeze=False)
     for line, (name, array) in zip(grid, rows.items(), strict=True):
         for axes in line:
@@ -124,6 +168,8 @@ def _rows(rows: Mapping[str, np.ndarray], dimensions: int) -> Figure:
             axes.set_frame_on(False)
         for axes, image in zip(line, array, strict=False):
             _show(axes, np.asarray(image, np.float32), dimensions)
+        for axes, caption in zip(line, captions.get(name, ()), strict=False):
+            axes.set_title(caption, fontsize="xx-small", pad=2)
         line[0].set_ylabel(plain(name), rotation=0, ha="right", va="center")
     return figure
 

@@ -19,7 +19,7 @@ from cnnjax.filters.plan import unflatten
 from cnnjax.models.network import Network, run_stages
 from cnnjax.study.records import read_rows
 from cnnjax.study.results import collect
-from cnnjax.study.workdir import Study, Unit, read_status, read_study
+from cnnjax.study.workdir import FORMAT, Study, Unit, read_status, read_study
 from cnnjax.train.checkpoint import Checkpoints
 from cnnjax.train.setup import make_blueprint
 
@@ -97,11 +97,13 @@ def load(path: str | epath.Path) -> Run:
     """The run in a folder `WORKDIR/runs/ARM/seedN`.
 
     Raises:
-      RequestError: if there is no run there, or none with a checkpoint that can be read.
+      RequestError: if there is no run there, one of another version, or none with a checkpoint that can be read.
     """
     folder = epath.Path(path)
     try:
-        about = json.loads((folder / "config.json").read_text())
+        about = dict(json.loads((folder / "config.json").read_text()))
+        if about.get("format") != FORMAT:
+            raise ValueError(f"its format is {about.get('format', 'not said')}, not {FORMAT}")
         config = from_dict(about["config"])
         shaped = {name: tuple(about["dataset"][name]) for name in ("shape", "mean", "std")}
         summary = DataSummary(**{**about["dataset"], **shaped})
@@ -109,7 +111,7 @@ def load(path: str | epath.Path) -> Run:
     except FileNotFoundError:
         raise RequestError(f"there is no run in {folder}: it has no config.json") from None
     except (ValueError, KeyError, TypeError) as error:
-        raise RequestError(f"{folder / 'config.json'} is not what cnnjax wrote ({error})") from None
+        raise RequestError(f"{folder / 'config.json'} is not what this version of cnnjax writes ({error})") from None
     blueprint = make_blueprint(config, summary)
     saved = None
     if (folder / "checkpoints").exists():

@@ -19,11 +19,19 @@ _COLUMNS = 4
 _TRANSFER = "transfer/from "
 _CONSISTENCY = "random_shift/consistency"
 
+_ATTACKED = ("fgsm_", "pgd_")
+
+_SURVIVORS = "An image that fell to a smaller change counts as fallen to every greater one."
+
 MEANINGS: dict[str, tuple[str, str]] = {
     "accuracy": ("accuracy", "The share of the images whose class is right."),
     "agreement": ("agreement", "The share of the images that keep the class given to them untouched."),
     "consistency": ("consistency", "The chance that two random shifts of an image are given the same class."),
-    "success": ("success of the attack", "The share of the images that are given the class the attack aimed at."),
+    "success": (
+        "success of the attack",
+        "The share of the images that are given the class the attack aimed at, one of the others drawn for each image. "
+        f"{_SURVIVORS}",
+    ),
     "equivariance_error": (
         "equivariance error",
         "How far the stage's output for the changed image is from its changed output, relative to its size: 0 where "
@@ -54,8 +62,16 @@ MEANINGS: dict[str, tuple[str, str]] = {
     ),
     "probe_accuracy": ("accuracy of a linear probe", "A ridge classifier fitted on the stage's output alone."),
     "cka": ("linear CKA", "How alike two representations of the same images are, whatever their rotation: 1 is alike."),
-    "gradient_norm": ("norm of the gradient", "Of the loss with respect to each tensor of parameters."),
-    "output_gradient_norm": ("norm of the gradient", "Of the loss with respect to each stage's output."),
+    "gradient_norm": ("norm of the gradient", "Of the loss with respect to each kernel, after training."),
+    "output_gradient_norm": (
+        "norm of the gradient",
+        "Of the loss with respect to each stage's output, after training.",
+    ),
+    "gradient_norm_at_start": ("norm of the gradient", "Of the loss with respect to each kernel, before training."),
+    "output_gradient_norm_at_start": (
+        "norm of the gradient",
+        "Of the loss with respect to each stage's output, before training; it vanishes if it falls towards the input.",
+    ),
     "effective_receptive_field": (
         "standard deviation (pixels)",
         "How far about its centre a unit of the stage is moved by the input (Luo 2016).",
@@ -180,7 +196,7 @@ def _over_magnitudes(metric: str, rows: pd.DataFrame) -> Picture:
     _lines(axes, rows, "magnitude")
     axes.set(xlabel=_magnitude_label(metric), ylabel=_meaning(metric)[0])
     axes.legend(fontsize="small")
-    return _picture(metric, figure)
+    return _picture(metric, rows, figure)
 
 
 def _over_stages(metric: str, rows: pd.DataFrame) -> Picture:
@@ -190,10 +206,10 @@ def _over_stages(metric: str, rows: pd.DataFrame) -> Picture:
     _lines(axes, rows.assign(place=rows.stage.map(stages.index)), "place")
     axes.set_xticks(range(len(stages)), [plain(stage) for stage in stages], rotation=45 if len(stages) > 6 else 0)
     axes.set(xlabel="stage", ylabel=_meaning(metric)[0])
-    if metric.endswith("gradient_norm") and (rows.value > 0).all():
+    if "gradient_norm" in metric and (rows.value > 0).all():
         axes.set_yscale("log")
     axes.legend(fontsize="small")
-    return _picture(metric, figure)
+    return _picture(metric, rows, figure)
 
 
 def _over_both(metric: str, rows: pd.DataFrame) -> Picture:
@@ -210,7 +226,7 @@ def _over_both(metric: str, rows: pd.DataFrame) -> Picture:
     figure.supxlabel(_magnitude_label(metric), fontsize="medium")
     figure.supylabel(_meaning(metric)[0], fontsize="medium")
     grid[0, 0].legend(fontsize="x-small")
-    return _picture(metric, figure)
+    return _picture(metric, rows, figure)
 
 
 def _lines(axes: Axes, rows: pd.DataFrame, over: str) -> None:
@@ -250,10 +266,18 @@ def _magnitude_label(metric: str) -> str:
     return "size of the change (share of the pixels' range)"
 
 
-def _picture(metric: str, figure: Figure) -> Picture:
+def _picture(metric: str, rows: pd.DataFrame, figure: Figure) -> Picture:
     first, *rest = metric.replace("_", " ").split("/")
     title = f"{', '.join(rest)} under {first}".capitalize() if rest else first.capitalize()
-    sentence = (
-        f"{_meaning(metric)[1]} Mean over seeds, shaded with its 95% interval; of one seed, with that over images."
-    )
-    return Picture(metric.replace("/", "_").replace(" ", "_"), title, sentence.strip(), figure)
+    survivors = _SURVIVORS if metric.startswith(_ATTACKED) and metric.endswith("/accuracy") else ""
+    sentence = " ".join(filter(None, (_meaning(metric)[1], survivors, _shading(rows))))
+    return Picture(metric.replace("/", "_").replace(" ", "_"), title, sentence, figure)
+
+
+def _shading(rows: pd.DataFrame) -> str:
+    """What the bands of a figure are."""
+    many = rows.groupby("arm").seed.nunique() > 1
+    if many.all():
+        return "Mean over seeds, shaded with its 95% interval."
+    alone = "its 95% interval over images" if rows.low.notna().any() else "nothing, for it has no interval over images"
+    return f"Of one seed, shaded with {alone}{'; of several, the mean with its 95% interval' if many.any() else ''}."

@@ -22,7 +22,9 @@ from cnnjax.ops.transformations.table import check_transformation
 from cnnjax.study.files import partial, write_json
 from cnnjax.study.findings import measure_file, read_measure
 from cnnjax.study.loading import Run, load
+from cnnjax.study.sources import read_sources
 from cnnjax.study.workdir import Study, Unit, read_status
+from cnnjax.train.assembly import starting_variables
 
 Load = Callable[[epath.Path], Run]
 
@@ -160,6 +162,7 @@ def measure_unit(unit: Unit, study: Study, dataset: Dataset, load_run: Load, tel
         others=others,
         settings=measures,
         key=jax.random.key(unit.seed),
+        start=functools.partial(_start, unit, study, run, dataset, tell),
     )
     every = pieces(measures)
     for group in _taken_together({piece: every[piece] for piece in unmeasured(unit, measures)}):
@@ -180,6 +183,20 @@ def _taken_together(wanted: Pieces) -> list[Pieces]:
         group = settings.transformations if name in SWEPT else piece
         groups.setdefault(group, {})[piece] = (name, settings)
     return list(groups.values())
+
+
+def _start(unit: Unit, study: Study, run: Run, dataset: Dataset, tell: Callable[[str], None]) -> Subject | None:
+    """The run before its first step, made anew from its config and seed; None, which is told, if a source of its
+    filters has gone."""
+    if not any(str(column).startswith("gradient_norm/") for column in run.metrics):
+        tell("gradients at the start and the end: along training they are measured only while a run trains")
+    try:
+        saved = read_sources(run.config.filters, run.config.model.name, unit.seed, study.folder)
+        variables = starting_variables(run.config, dataset, unit.seed, saved)
+    except RequestError as error:
+        tell(f"gradients without those at the start: {error}")
+        return None
+    return dataclasses.replace(run.subject, variables=variables)
 
 
 def _relatives(unit: Unit, study: Study, run: Run, load_run: Load) -> tuple[dict[str, Subject], dict[str, Subject]]:

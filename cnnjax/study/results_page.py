@@ -15,8 +15,8 @@ from cnnjax.study.workdir import Study, read_study
 def update_page(page: epath.Path, workdirs: list[str]) -> None:
     """Writes the table of each study into a page, in the place of the one that it has.
 
-    A study called NAME belongs between the lines `<!-- NAME -->` and `<!-- end -->`; where they are not there, a
-    section is added for it.
+    The study of a workdir `.../NAME` belongs between the lines `<!-- NAME -->` and `<!-- end -->`; where they are not
+    there, a section is added for it. So an experiment on other data has a section of its own.
 
     Args:
       page: a Markdown file; made if it is not there.
@@ -28,7 +28,7 @@ def update_page(page: epath.Path, workdirs: list[str]) -> None:
     text = page.read_text() if page.exists() else ""
     for workdir in workdirs:
         study = read_study(epath.Path(workdir).expanduser())
-        name, block = study.experiment.name, study_block(study)
+        name, block = study.folder.name, study_block(study)
         marked = re.compile(rf"<!-- {re.escape(name)} -->\n.*?<!-- end -->\n", re.DOTALL)
         if marked.search(text):
             text = marked.sub(lambda _, block=block: block, text)
@@ -50,7 +50,7 @@ def study_block(study: Study) -> str:
     hardware = f"{machine['devices']} ({machine['processor']})"
     made = f"{machine['date']}, {hardware}, JAX {machine['versions']['jax']}, Python {machine['python']}"
     lines = [
-        f"<!-- {study.experiment.name} -->",
+        f"<!-- {study.folder.name} -->",
         f"{made}, {study.seeds} seeds, mean and 95% interval:",
         "",
         *_table(headings(study), table_rows(summarise(study, results))),

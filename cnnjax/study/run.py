@@ -22,7 +22,7 @@ from cnnjax.study.packs import Pack
 from cnnjax.study.progress import StudyProgress
 from cnnjax.study.records import MetricsFile, Row
 from cnnjax.study.sources import read_sources
-from cnnjax.study.workdir import Unit
+from cnnjax.study.workdir import FORMAT, Unit
 from cnnjax.train.assembly import (
     Assembly,
     Member,
@@ -119,7 +119,7 @@ def run_pack(
         config = configs[unit.arm]
         unit.folder.mkdir(parents=True, exist_ok=True)
         about = {"arm": unit.arm, "seed": unit.seed, "dataset": dataclasses.asdict(datasets[config.data].summary)}
-        write_json(unit.folder / "config.json", {"config": to_dict(config), **about})
+        write_json(unit.folder / "config.json", {"format": FORMAT, "config": to_dict(config), **about})
         write_json(unit.folder / "status.json", {"state": "running"})
     first = configs[pack.units[0].arm]
     if first.head.name != "sgd":

@@ -7,6 +7,7 @@ import dataclasses
 import math
 from collections.abc import Hashable, Sequence
 from types import MappingProxyType
+from typing import Any
 
 import jax
 import numpy as np
@@ -170,6 +171,13 @@ def begin(
         return Beginning(blueprint, params, stats, None, images, labels)
     features = _prefix_features(config, dataset.summary, blueprint, (params, stats), images, shared, between)
     return Beginning(blueprint, params, stats, blueprint.parts.prefix, features, labels)
+
+
+def starting_variables(config: Config, dataset: Dataset, seed: int, saved: Saved) -> dict[str, Any]:
+    """`params` and `batch_stats`, nested, of a run before its first step; arguments and errors as in `begin`."""
+    blueprint = make_blueprint(config, dataset.summary, AXIS)
+    start = _start(config, dataset, seed, blueprint, Shared(), saved, lambda what, share: None)
+    return jax.device_get(variables_of(*start))
 
 
 def _start(
