@@ -110,6 +110,9 @@ def test_photometric_transformations_act_on_no_grid() -> None:
 def test_only_lengths_are_scaled_to_the_grid() -> None:
     features = jnp.asarray(RNG.normal(size=(2, 4, 4, 1)), jnp.float32)
     np.testing.assert_array_equal(act_on_grid(features, "translation", 2.0, (8, 8)), np.roll(features, 1, axis=2))
+    down = act_on_grid(features, "translation(direction=(1, 0), border=zeros)", 2.0, (4, 8))
+    np.testing.assert_array_equal(down[:, 2:], features[:, :2])
+    np.testing.assert_array_equal(down[:, :2], 0)
     turned = act_on_grid(features, "rotation", 90.0, (8, 8))
     np.testing.assert_array_equal(turned, np.rot90(features, axes=(1, 2)))
 

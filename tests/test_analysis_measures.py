@@ -1,11 +1,13 @@
 """Every measure by its name, in one and two dimensions, on a network of nothing but chance."""
 
+import functools
+
 import jax
 import numpy as np
 import pytest
 
 import cnnjax
-from cnnjax.analysis.measures import MEASURES
+from cnnjax.analysis.measures import MEASURES, take
 from cnnjax.analysis.occasion import Occasion
 from cnnjax.analysis.pictures import PICTURES
 from cnnjax.analysis.subject import Subject
@@ -39,32 +41,54 @@ METRICS = {
 QUICK = ("consistency", "equivariance", "cka", "gradients", "receptive_field", "activity", "confusion", "transfer")
 
 
-@pytest.fixture(scope="module")
-def occasion() -> Occasion:
+ALONG = {1: ("shift",), 2: ("translation",), 3: ()}
+"""By the number of spatial dimensions the transformation; there is none of volumes."""
+
+
+@functools.cache
+def occasion(dimensions: int) -> Occasion:
     rng = np.random.default_rng(0)
+    shape = (*(8,) * dimensions, 1)
     model = cnnjax.build("convnet", num_classes=3, width=2, depth=1, kernel_size=3, pool="max")
     one, two = (
-        Subject(model, model.init(jax.random.key(seed), np.zeros((1, 8, 8, 1), np.float32)), (120.0,), (60.0,))
+        Subject(model, model.init(jax.random.key(seed), np.zeros((1, *shape), np.float32)), (120.0,), (60.0,))
         for seed in (0, 1)
     )
-    images = rng.integers(0, 256, (100, 8, 8, 1)).astype(np.uint8)
+    images = rng.integers(0, 256, (100, *shape)).astype(np.uint8)
     labels = np.arange(100) % 3
-    settings = MeasureConfig(transformations=("translation",), magnitudes=3, epsilons=(0.0, 0.1), batch_size=50)
-    arms = {"learned": two}
-    return Occasion(
-        one, images, labels, (images, labels), "random", arms, arms, settings, jax.random.key(0), lambda: two
-    )
+    settings = MeasureConfig(transformations=ALONG[dimensions], magnitudes=3, epsilons=(0.0, 0.1), batch_size=50)
+    arms, key = {"learned": two}, jax.random.key(0)
+    return Occasion(one, images, labels, (images, labels), "random", arms, arms, settings, key, lambda: two)
 
 
 def test_every_measure_has_its_metrics_here() -> None:
     assert set(METRICS) | set(PICTURES) == set(MEASURES)
 
 
-@pytest.mark.parametrize("name", [n if n in QUICK else pytest.param(n, marks=pytest.mark.slow) for n in MEASURES])
-def test_measure(name: str, occasion: Occasion) -> None:
-    measured = MEASURES[name](occasion)
-    assert {finding.metric for finding in measured.findings} == METRICS.get(name, set())
-    assert all(f.stage is None or f.stage.split("/")[0] in occasion.subject.stages for f in measured.findings)
+@pytest.mark.parametrize(
+    ("name", "dimensions"),
+    [
+        (name, dimensions) if name in quick else pytest.param(name, dimensions, marks=pytest.mark.slow)
+        for dimensions, quick in ((1, ("accuracy", "strongest")), (2, QUICK), (3, ()))
+        for name in MEASURES
+    ],
+)
+def test_measure(name: str, dimensions: int) -> None:
+    shown = occasion(dimensions)
+    measured = take([name], shown)[name]
+    expected = {
+        metric.replace("translation", *ALONG[1]) if dimensions == 1 else metric for metric in METRICS.get(name, ())
+    }
+    if dimensions == 3:
+        expected = {metric for metric in expected if not metric.startswith("translation")}
+    assert {finding.metric for finding in measured.findings} == expected
+    assert all(f.stage is None or f.stage.split("/")[0] in shown.subject.stages for f in measured.findings)
     if name in PICTURES:
         assert measured.arrays
         assert all(np.isfinite(array).all() and array.size for array in measured.arrays.values())
+
+
+def test_measures_that_share_a_walk_find_what_each_finds_alone() -> None:
+    names = ("accuracy", "goodfellow", "normalised_variance")
+    together = take(names, occasion(1))
+    assert [together[name] for name in names] == [MEASURES[name](occasion(1)) for name in names]

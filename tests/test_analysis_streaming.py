@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from cnnjax.analysis.streaming import batches, moments, sums
+from cnnjax.analysis.streaming import GROUPS, batches, group_weights, jackknife, moments, moments_of, sums
 
 VALUES = np.random.default_rng(0).normal(1e6, 1, (11, 3)).astype(np.float32)
 
@@ -25,6 +25,42 @@ def test_one_image_has_a_mean_and_no_interval() -> None:
     found = moments(lambda rows: rows, [VALUES[:1]], 4)
     np.testing.assert_array_equal(found.mean, VALUES[0])
     assert np.isnan(found.interval()).all()
+
+
+def test_moments_of_parts_add_up_to_those_of_all() -> None:
+    parts = moments_of(VALUES[:4]) + moments_of(VALUES[4:5]) + moments_of(VALUES[5:])
+    whole = moments_of(VALUES)
+    np.testing.assert_allclose(parts.mean, whole.mean, rtol=1e-12)
+    np.testing.assert_allclose(parts.squares, whole.squares, rtol=1e-9)
+    assert parts.examples == 11
+
+
+def test_the_jackknife_of_a_mean_is_its_interval_and_of_a_quotient_that_of_a_loop() -> None:
+    rows = np.random.default_rng(1).uniform(1, 2, (7, 2))
+    mean = jackknife(lambda total: total[0] / total[1], [rows, np.ones((7, 1))], np.ones(7))
+    np.testing.assert_allclose([mean.mean, *mean.interval()], [rows.mean(axis=0), *moments_of(rows).interval()])
+
+    grouped = [np.r_[rows[:, :1], [[0.0]]], np.r_[rows[:, 1:], [[0.0]]]]
+    quotient = jackknife(lambda total: total[0] / total[1], grouped, np.r_[np.ones(7), 0])
+    left = [rows[np.arange(7) != i, 0].sum() / rows[np.arange(7) != i, 1].sum() for i in range(7)]
+    error = np.sqrt(6 / 7 * np.sum((np.array(left) - np.mean(left)) ** 2))
+    middle = rows[:, 0].sum() / rows[:, 1].sum()
+    reach = stats.t.ppf(0.975, 6) * error
+    np.testing.assert_allclose(
+        [quotient.mean[0], *np.ravel(quotient.interval())], [middle, middle - reach, middle + reach]
+    )
+
+
+def test_a_single_group_has_no_interval() -> None:
+    alone = jackknife(lambda total: total, np.ones((3, 2)), np.array([0, 5, 0]))
+    np.testing.assert_array_equal(alone.mean, [3, 3])
+    assert np.isnan(alone.interval()).all()
+
+
+def test_images_are_dealt_to_groups_in_turn_and_padding_to_none() -> None:
+    weights = group_weights(np.array([True, True, True, False]), np.array([0, GROUPS + 1, 1, 2]))
+    assert weights.sum(axis=0).tolist() == [1, 1, 1, 0]
+    assert weights.argmax(axis=0).tolist()[:3] == [0, 1, 1]
 
 
 def test_sums_leave_out_the_padding() -> None:

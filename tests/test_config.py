@@ -78,6 +78,11 @@ def test_override_changes_the_named_fields_alone(changes: dict[str, Any]) -> Non
         ("data.augment", "", ()),
         ("data.workers", "0", 0),
         ("data.workers", "none", None),
+        (
+            "measures.transformations",
+            "translation(border=zeros,direction=(1, 0)), blur(radius=2),rotation",
+            ("translation(border=zeros,direction=(1, 0))", "blur(radius=2)", "rotation"),
+        ),
         ("study.seeds", "3", 3),
         ("model.width", "none", None),
         ("model.norm", "batch", "batch"),

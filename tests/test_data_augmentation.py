@@ -127,6 +127,16 @@ def test_transformation_by_magnitudes_drawn_from_a_share_of_its_range(name: str)
     assert len({np.asarray(result).tobytes() for result in found}) == 6
 
 
+def test_transformations_have_settings() -> None:
+    images = jnp.ones((20, 4, 4, 1))
+    kept, lost = (
+        augmented(images, jax.random.key(0), jnp.arange(20), Augmentation((name,), 2, 0.5)).sum(axis=(1, 2, 3))
+        for name in ("translation", "translation(border=zeros)")
+    )
+    np.testing.assert_allclose(kept, 16, rtol=1e-6)
+    assert float(lost.max()) < 16
+
+
 def test_legal_pixels_are_those_of_the_data() -> None:
     images = jnp.full((5, 4, 4, 1), 0.9)
     changed = augmented(images, jax.random.key(0), jnp.arange(5), Augmentation(("clutter",), 2, 0.0, 1.0), 1.0)
@@ -139,6 +149,7 @@ def test_legal_pixels_are_those_of_the_data() -> None:
     [
         (("flip", "rotatoin"), "unknown augmentation 'rotatoin'; did you mean 'rotation'"),
         (("gain",), "gain is for 1 spatial dimensions; the data have 2"),
+        (("rotation(border=wrapped)",), "unknown border 'wrapped'; there are: circular, zeros, edge"),
     ],
 )
 def test_changes_that_cannot_be_made_are_refused(names: tuple[str, ...], problem: str) -> None:

@@ -11,6 +11,7 @@ import pytest
 
 from cnnjax.ops.keys import fold_in_each
 from cnnjax.ops.transformations import TRANSFORMATIONS, default_magnitudes, transformation
+from cnnjax.ops.transformations.table import check_transformation, find
 
 NAMES = list(TRANSFORMATIONS)
 KEYS = jax.random.split(jax.random.key(3), 3)
@@ -139,6 +140,40 @@ def test_half_precision_is_kept() -> None:
     for same in both(x, 0.0):
         assert same.dtype == jnp.bfloat16
         assert np.asarray(same).tobytes() == np.asarray(x).tobytes()
+
+
+def test_settings_stand_behind_the_name() -> None:
+    x = batch("rotation")
+    down = transformation("translation(border=zeros, direction=(1, 0))")(x, 2.0)
+    np.testing.assert_array_equal(down[:, 2:], x[:, :-2])
+    np.testing.assert_array_equal(down[:, :2], 0)
+    np.testing.assert_array_equal(transformation("translation(border=zeros)", border="circular")(x, 7.0 - 1), x)
+    assert find("translation(border=zeros)") is TRANSFORMATIONS["translation"]
+    np.testing.assert_array_equal(default_magnitudes("blur(radius=1)", 3), default_magnitudes("blur", 3))
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("rotation(border)", r"reads NAME or NAME\(SETTING=VALUE, ...\)"),
+        ("rotation(border=zeros", "reads NAME"),
+        ("rotation(border=1 + x)", "reads NAME"),
+        ("rotation(edge=zeros)", "'rotation' has no setting 'edge'; there are: border, interpolation"),
+        ("rotation(border=wrapped)", "unknown border 'wrapped'; there are: circular, zeros, edge"),
+        ("translation(direction=1)", "translation.direction=1.: a setting is of a wrong type"),
+        ("translation(crop=1)", r"makes \(5, 4, 2\) of images \(7, 6, 2\); they have to keep their size"),
+        ("gain", "gain is for 1 spatial dimensions; the data have 2"),
+        ("spin(a=1)", "unknown transformation 'spin'; there are: translation"),
+    ],
+)
+def test_what_cannot_be_done_to_images_of_a_shape_is_said(name: str, words: str) -> None:
+    with pytest.raises(ValueError, match=words):
+        check_transformation(name, (7, 6, 2))
+
+
+def test_every_transformation_is_for_images_of_its_dimensions() -> None:
+    for name, entry in TRANSFORMATIONS.items():
+        check_transformation(name, (7, 6, 2) if entry.dimensions == 2 else (9, 2))
 
 
 @pytest.mark.parametrize(

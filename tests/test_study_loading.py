@@ -160,7 +160,9 @@ def test_no_run(tmp_path: Path) -> None:
         cnnjax.load_study(tmp_path)
 
 
-@pytest.mark.parametrize("text", ["", "{", "[]", "{}", f'{{"format": {FORMAT}, "config": {{"model": {{"widht": 3}}}}}}'])
+@pytest.mark.parametrize(
+    "text", ["", "{", "[]", "{}", f'{{"format": {FORMAT}, "config": {{"model": {{"widht": 3}}}}}}']
+)
 def test_unreadable_config(finished_study: Study, tmp_path: Path, text: str) -> None:
     folder = copy(finished_study, tmp_path)
     (folder / "config.json").write_text(text)
@@ -176,7 +178,9 @@ def test_run_of_another_version(finished_study: Study, tmp_path: Path, written: 
     del about["format"]
     text = json.dumps({**about, "later": 1} | ({"format": written} if written else {}))
     (folder / "config.json").write_text(text)
-    with pytest.raises(RequestError, match=rf"not what this version of cnnjax writes \(its format is {says}, not {FORMAT}\)$"):
+    with pytest.raises(
+        RequestError, match=rf"not what this version of cnnjax writes \(its format is {says}, not {FORMAT}\)$"
+    ):
         cnnjax.load(folder)
     assert (folder / "config.json").read_text() == text
 

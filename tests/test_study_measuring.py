@@ -1,26 +1,33 @@
 """Measures of a finished study: taken once, kept, reported, and asked for rightly."""
 
 import dataclasses
+import io
 import json
 import shutil
 from pathlib import Path
 from typing import Any
 
+import jax
 import numpy as np
 import pandas as pd
 import pytest
 from etils import epath
 from rich.console import Console
 
+from cnnjax.analysis.gradients import gradient_norms
 from cnnjax.analysis.measures import MEASURES
 from cnnjax.analysis.occasion import Measured, Occasion
 from cnnjax.config import MeasureConfig, RequestError
 from cnnjax.data.dataset import Dataset, DataSummary
 from cnnjax.study import measuring
 from cnnjax.study.findings import read_arrays, read_findings
-from cnnjax.study.measuring import check_measures, measure_study, unmeasured
+from cnnjax.study.loading import load
+from cnnjax.study.measuring import check_measures, measure_study, pieces, unmeasured
 from cnnjax.study.request import OK, WRONG_REQUEST
 from cnnjax.study.workdir import Study, read_study, write_study
+from cnnjax.train.assembly import Shared, assemble
+from cnnjax.train.interruption import Interruption
+from cnnjax.train.step import variables_of
 from launch import main
 
 ASKED = ("--config.measures.names=confusion,activity,cka", "--config.measures.images=40")
@@ -88,6 +95,10 @@ def test_other_settings_do_not_overwrite(study: Study, digits: Dataset, capsys: 
         (
             ["--config.measures.names=accuracy", "--config.measures.transformations=stretch"],
             "config.measures.transformations: stretch is for 1 spatial dimensions; the data have 2",
+        ),
+        (
+            ["--config.measures.names=accuracy", "--config.measures.transformations=rotation,translation(border=zero)"],
+            "config.measures.transformations: unknown border 'zero'; there are: circular, zeros, edge",
         ),
         ([], "config.measures.names: none given; there are: accuracy, "),
         (["--config.optim.lr=1"], "config.optim.lr: --mode=measure changes nothing but --config.measures"),
@@ -167,6 +178,52 @@ def test_transformations_are_pieces_of_their_own_and_may_be_added(study: Study, 
     assert unmeasured(unit, more) == ["accuracy_blur", "robustness"]
     with pytest.raises(RequestError, match=r"magnitudes: .*accuracy_translation\.json was measured with 3, not 5"):
         unmeasured(unit, dataclasses.replace(more, magnitudes=5))
+
+
+def test_gradients_of_old_runs_are_measured_at_their_start_too(
+    study: Study, digits: Dataset, capsys: pytest.CaptureFixture[str]
+) -> None:
+    data = next(iter(study.experiment.arms.values())).data
+    measure_study(with_measures(study, names=("gradients",), images=40), {data: digits}, Console())
+    assert "along training they are measured only while a run trains" in " ".join(capsys.readouterr().out.split())
+    unit = study.units[1]
+    found = {(row["metric"], row["stage"]): row["value"] for row in read_findings(unit)}
+    begun = assemble(study.experiment.arms[unit.arm], digits, unit.seed, Shared(), Interruption())
+    values = {**begun.inputs.frozen[0], **begun.state.trained}
+    run = load(unit.folder)
+    start = dataclasses.replace(run.subject, variables=variables_of(jax.device_get(values), {}))
+    train = digits.train
+    key = jax.random.key(unit.seed)
+    for expected in gradient_norms(start, train.images[:40], train.labels[:40], key=key, batch_size=250):
+        np.testing.assert_allclose(found[f"{expected.metric}_at_start", expected.stage], expected.value, rtol=1e-4)
+    after = {stage: value for (metric, stage), value in found.items() if metric == "gradient_norm"}
+    assert len(after) == 2
+    assert all(found["gradient_norm_at_start", stage] != value for stage, value in after.items())
+
+
+@pytest.mark.slow
+def test_gradients_at_the_start_need_the_sources_of_the_filters(study: Study, digits: Dataset, tmp_path: Path) -> None:
+    unit = study.units[0]
+    about = json.loads((unit.folder / "config.json").read_text())
+    about["config"]["filters"] = [{"pattern": ".*", "source": f"checkpoint:{tmp_path / 'gone'}", "state": "trained"}]
+    (unit.folder / "config.json").write_text(json.dumps(about))
+    data = next(iter(study.experiment.arms.values())).data
+    asked = with_measures(study, names=("gradients",), images=20)
+    console = Console(file=io.StringIO())
+    measure_study(dataclasses.replace(asked, seeds=1), {data: digits}, console)
+    assert "gradients without those at the start: there is no run in" in console.file.getvalue()  # type: ignore[attr-defined]
+    assert {row["metric"] for row in read_findings(unit)} == {"gradient_norm", "output_gradient_norm"}
+
+
+def test_settings_of_a_transformation_are_a_piece_of_their_own() -> None:
+    names = ("translation(border=zeros)", "translation")
+    asked = MeasureConfig(names=("lie_derivative", "confusion"), transformations=names)
+    check_measures(asked, summary_of((8, 8, 1)))
+    assert list(pieces(asked)) == [
+        "lie_derivative_translation(border=zeros)",
+        "lie_derivative_translation",
+        "confusion",
+    ]
 
 
 def test_run_that_asks_for_what_is_measured_otherwise_writes_nothing(

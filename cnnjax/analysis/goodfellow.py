@@ -123,10 +123,11 @@ def _thresholds(sweep: Sweep, strongest: int, units: int) -> Thresholds:
         )
     places = drawn_units(sweep.subject, images.shape[1:], sweep.key, units)
     greatest: Arrays = {
-        stage: np.full((2, len(place), firing + 1), -np.inf, np.float32) for stage, place in places.items()
+        stage: jnp.full((2, len(place), firing + 1), -np.inf, jnp.float32) for stage, place in places.items()
     }
-    for mask, rows, numbers in batches((images, numbered(images)), sweep.batch_size):
-        outputs = transformed_outputs(sweep.subject, rows, numbers, np.float32(0), sweep.key, sweep.name)
+    for mask, *rows in batches((images, numbered(images)), sweep.batch_size):
+        shown = map(jnp.asarray, rows)
+        outputs = transformed_outputs(sweep.subject, *shown, np.float32(0), sweep.key, sweep.name)
         greatest = _keep_greatest(greatest, places, mask, outputs)
     fires, drives = (
         {stage: np.asarray(kept)[..., place] for stage, kept in greatest.items()}

@@ -13,6 +13,7 @@ from flax import traverse_util
 from safetensors.numpy import load_file
 
 from cnnjax.config import RequestError, choose
+from cnnjax.models.network import Network
 from cnnjax.models.registry import build
 from cnnjax.models.tracing import abstract_variables
 from cnnjax.models.vgg import CONVOLUTIONS
@@ -61,6 +62,11 @@ def load_torch(path: str | Path, name: str, **fields: Any) -> dict[str, Any]:
       RequestError: for a network without a counterpart, or a file that is no safetensors file or does not fit: the
         first tensors that are missing, left over or of another shape are named.
     """
+    return published_network(path, name, **fields)[1]
+
+
+def published_network(path: str | Path, name: str, **fields: Any) -> tuple[Network, dict[str, Any]]:
+    """The network of weights in torchvision's naming, and its variables; arguments and errors as in `load_torch`."""
     family = choose(FAMILIES, name, "network with published weights")
     tensors = {_published_name(there): tensor for there, tensor in read_tensors(path).items()}
     classifier = f"{family.classifier}.weight"
@@ -80,9 +86,8 @@ def load_torch(path: str | Path, name: str, **fields: Any) -> dict[str, Any]:
     if problems:
         more = f"; and {len(problems) - 3} more" if len(problems) > 3 else ""
         raise RequestError(f"{path} does not fit {name}: {'; '.join(problems[:3])}{more}")
-    return traverse_util.unflatten_dict(
-        {place: jnp.asarray(array, jnp.float32) for place, array in found.items()}, sep="/"
-    )
+    variables = {place: jnp.asarray(array, jnp.float32) for place, array in found.items()}
+    return model, traverse_util.unflatten_dict(variables, sep="/")
 
 
 def read_tensors(path: str | Path) -> dict[str, np.ndarray]:
