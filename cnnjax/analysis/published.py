@@ -14,8 +14,8 @@ def published(path: str | Path, name: str, **fields: Any) -> Subject:
     """A network with weights in torchvision's naming, to be shown images of pixels from 0 to 255, [N, *spatial, 3].
 
     Args:
-      path, name, fields: as in `cnnjax.models.load_torch`; `googlenet` has `transform_input=True`, as its published weights
-        want it, unless said otherwise.
+      path, name, fields: as in `cnnjax.models.load_torch`; unless said otherwise, `googlenet` has
+        `transform_input=True`, as its published weights want it.
 
     Raises:
       RequestError: as `cnnjax.models.load_torch`.
