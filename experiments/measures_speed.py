@@ -12,7 +12,7 @@ import time
 
 import jax
 import numpy as np
-from absl import app, flags
+from absl import app, flags, logging
 
 import cnnjax
 from cnnjax.analysis.measures import MEASURES, SWEPT, take
@@ -46,6 +46,7 @@ def occasion() -> Occasion:
 
 def main(_: list[str]) -> None:
     """Prints a line for each measure."""
+    logging.set_verbosity(logging.ERROR)
     beginning = time.perf_counter()
     asked = occasion()
     print(f"{time.perf_counter() - beginning:6.1f} s  run and data")
