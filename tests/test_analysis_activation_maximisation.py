@@ -30,7 +30,7 @@ def weights_of(subject: Subject, shape: tuple[int, ...]) -> np.ndarray:
 def test_linear_unit_reaches_its_corner(shape: tuple[int, ...], start: str) -> None:
     subject = subject_of(logistic(3), shape)
     (stage,) = subject.model.stage_names
-    found = activation_maximisation(subject, shape, stage, [2, 0], KEY, start=start, steps=4000, penalty=0.0)
+    found = activation_maximisation(subject, shape, [(stage, 2), (stage, 0)], KEY, start=start, steps=4000, penalty=0.0)
     assert found.shape == (2, *shape)
     np.testing.assert_array_equal(found, np.where(weights_of(subject, shape)[[2, 0]] > 0, 255, 0))
 
@@ -39,23 +39,23 @@ def test_penalty_leaves_a_linear_unit_inside() -> None:
     shape, penalty = (4, 3, 2), 0.5
     subject = subject_of(logistic(3), shape)
     (stage,) = subject.model.stage_names
-    found = activation_maximisation(subject, shape, stage, [1], KEY, steps=500, penalty=penalty)[0]
+    found = activation_maximisation(subject, shape, [(stage, 1)], KEY, steps=500, penalty=penalty)[0]
     best = weights_of(subject, shape)[1] / (2 * penalty)
     np.testing.assert_allclose((found - np.array(subject.mean)) / subject.std, best, atol=0.02)
 
 
-@pytest.mark.parametrize("stage", [pytest.param("stage1", marks=pytest.mark.slow), "head"])
-def test_every_unit_of_a_network_grows(stage: str) -> None:
+def test_units_of_all_stages_grow_together() -> None:
     shape = (8, 8, 2)
     subject = subject_of(convnet(3, width=3, depth=1, kernel_size=3), shape)
     settings = {"steps": 20, "blur": 0.4, "jitter": 1}
-    found = activation_maximisation(subject, shape, stage, [0, 1, 2], KEY, start="noise", **settings)
+    units = [("head", 2), ("stage1", 0), ("head", 0), ("stage1", 1), ("head", 1), ("stage1", 2)]
+    found = activation_maximisation(subject, shape, units, KEY, start="noise", **settings)
     assert found.min() >= 0
     assert found.max() <= 255
     grey = np.broadcast_to(np.float32(subject.mean), shape)
-    outputs = np.asarray(stage_outputs(subject, jnp.asarray([*found, grey]))[stage])
-    means = outputs.reshape(4, -1, 3).mean(axis=1)
-    assert (np.diagonal(means[:3]) > means[3] + 0.1).all()
+    outputs = stage_outputs(subject, jnp.asarray([*found, grey]))
+    means = {stage: np.asarray(outputs[stage]).reshape(7, -1, 3).mean(axis=1) for stage in ("stage1", "head")}
+    assert all(means[stage][place, unit] > means[stage][6, unit] + 0.1 for place, (stage, unit) in enumerate(units))
 
 
 def test_blur_smooths_and_jitter_is_drawn() -> None:
@@ -65,7 +65,7 @@ def test_blur_smooths_and_jitter_is_drawn() -> None:
 
     def image(seed: int = 0, **settings: float) -> np.ndarray:
         key = jax.random.key(seed)
-        return activation_maximisation(subject, shape, stage, [0], key, start="grey", steps=30, **settings)[0]
+        return activation_maximisation(subject, shape, [(stage, 0)], key, start="grey", steps=30, **settings)[0]
 
     plain, blurred, jittered = image(), image(blur=1.0), image(jitter=2)
     roughness = [np.abs(np.diff(picture, axis=0)).sum() for picture in (plain, blurred)]
@@ -79,7 +79,7 @@ def test_unit_without_gradient_stays() -> None:
     shape = (8, 2)
     subject = subject_of(convnet(3, width=2, depth=1, kernel_size=3), shape)
     subject.variables["params"]["stage1"]["conv"]["bias"] -= np.float32(1e4)
-    found = activation_maximisation(subject, shape, "stage1", [0], KEY, start="grey", penalty=0.0, steps=3)
+    found = activation_maximisation(subject, shape, [("stage1", 0)], KEY, start="grey", penalty=0.0, steps=3)
     np.testing.assert_array_equal(found[0], np.broadcast_to(subject.mean, shape))
 
 
@@ -88,11 +88,13 @@ def test_bad_requests() -> None:
     subject = subject_of(logistic(3), shape)
     (stage,) = subject.model.stage_names
     with pytest.raises(ValueError, match="no start 'black'; there are: noise, grey"):
-        activation_maximisation(subject, shape, stage, [0], KEY, start="black")
+        activation_maximisation(subject, shape, [(stage, 0)], KEY, start="black")
+    with pytest.raises(ValueError, match="no unit is asked for"):
+        activation_maximisation(subject, shape, [], KEY)
     with pytest.raises(ValueError, match="no stage 'stage1'"):
-        activation_maximisation(subject, shape, "stage1", [0], KEY)
+        activation_maximisation(subject, shape, [("stage1", 0)], KEY)
     with pytest.raises(ValueError, match="units of"):
-        activation_maximisation(subject, shape, stage, [3], KEY)
+        activation_maximisation(subject, shape, [(stage, 3)], KEY)
     for settings in ({"steps": 0}, {"rate": -1.0}, {"penalty": -1.0}, {"blur": -1.0}, {"jitter": -1}):
         with pytest.raises(ValueError, match="steps must be at least 1"):
-            activation_maximisation(subject, shape, stage, [0], KEY, **settings)
+            activation_maximisation(subject, shape, [(stage, 0)], KEY, **settings)

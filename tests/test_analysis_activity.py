@@ -42,6 +42,11 @@ def test_against_numpy(size: tuple[int, ...]) -> None:
         assert found["dead_units", stage] == 1 - len(working) / len(units)
         np.testing.assert_allclose(found["zero_share", stage], (outputs == 0).mean(), atol=1e-7)
         np.testing.assert_allclose(found["sparseness", stage], np.mean([treves_rolls(u) for u in working]), rtol=1e-5)
+    units = np.maximum(np.asarray(stage_outputs(subject, images)["stage1"], np.float64), 0).reshape(7, -1, 4)[..., 1:]
+    left = [np.mean([treves_rolls(unit) for unit in np.delete(units, image, axis=0).T]) for image in range(7)]
+    reach = stats.t.ppf(0.975, 6) * np.sqrt(6 / 7 * np.sum((np.array(left) - np.mean(left)) ** 2))
+    (sparse,) = [f for f in findings if (f.metric, f.stage) == ("sparseness", "stage1")]
+    np.testing.assert_allclose([sparse.low, sparse.high], [sparse.value - reach, sparse.value + reach], rtol=1e-4)
     assert found["dead_units", "stage1"] == 0.25
     (share,) = [f for f in findings if (f.metric, f.stage) == ("zero_share", "stage1")]
     shares = (np.asarray(stage_outputs(subject, images)["stage1"]) == 0).reshape(7, -1).mean(1)

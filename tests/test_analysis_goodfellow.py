@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from flax import linen as nn
 
+from cnnjax.analysis import goodfellow
 from cnnjax.analysis.goodfellow import goodfellow_scores
 from cnnjax.analysis.subject import Subject, stage_outputs
 from cnnjax.analysis.sweep import Sweep
@@ -25,20 +26,20 @@ SUBJECT = Subject(POOLED, drawn_variables(POOLED, (1, 5, 1)), (0.0,), (10.0,))
 KEY = jax.random.key(0)
 
 
-def by_loop(before: np.ndarray, after: list[np.ndarray], strongest: int) -> tuple[float, float]:
-    """Of activations [N, U], and those at each magnitude."""
-    examples, units = before.shape
-    firing = examples // 100
+def by_loop(before: np.ndarray, after: list[np.ndarray], strongest: int, reference: int) -> tuple[float, float]:
+    """Of activations [N, U], and those at each magnitude; the thresholds are set on so many of them."""
+    units = before.shape[1]
+    firing = reference // 100
     tops, wholes = [], []
     for unit in range(units):
         top, whole = [], []
         for sign in (1, -1):
             values = sign * before[:, unit]
-            order = np.sort(values)[::-1]
+            order = np.sort(values[:reference])[::-1]
             threshold = order[firing]
             fires = [sign * moved[:, unit] > threshold for moved in after]
             driving = (values > threshold) & (values >= order[min(strongest, firing) - 1])
-            top.append(np.mean([f[driving].mean() for f in fires]) / (firing / examples) if driving.any() else 0)
+            top.append(np.mean([f[driving].mean() for f in fires]) / (firing / reference) if driving.any() else 0)
             rate = np.mean(values > threshold)
             whole.append(np.mean([f.mean() for f in fires]) / rate if rate else 0)
         tops.append(max(top))
@@ -47,16 +48,19 @@ def by_loop(before: np.ndarray, after: list[np.ndarray], strongest: int) -> tupl
     return float(np.mean(sorted(tops)[-best:])), float(np.mean(sorted(wholes)[-best:]))
 
 
-def test_scores_are_those_of_a_loop() -> None:
+@pytest.mark.parametrize("reference", [330, 210])
+def test_scores_are_those_of_a_loop(reference: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(goodfellow, "REFERENCE", reference)
     shifts = [-1, 0, 2]
     findings = goodfellow_scores(Sweep(SUBJECT, SIGNALS, "shift", shifts, KEY, 128), strongest=2)
     assert [f.stage for f in findings] == [s for s in SUBJECT.stages for _ in range(2)]
+    assert all(f.low < f.value < f.high for f in findings[1:4:2])
     before = stage_outputs(SUBJECT, SIGNALS)
     after = [stage_outputs(SUBJECT, np.roll(SIGNALS, shift, axis=1)) for shift in shifts]
     values = {(f.stage, f.metric.split("_")[1]): f.value for f in findings}
     for stage in ("input", "stage"):
         flat = [np.asarray(outputs[stage]).reshape(330, -1) for outputs in (before, *after)]
-        top, whole = by_loop(flat[0], flat[1:], 2)
+        top, whole = by_loop(flat[0], flat[1:], 2, reference)
         np.testing.assert_allclose([values[stage, "top"], values[stage, "whole"]], [top, whole], rtol=1e-6)
         assert 30 < top < 80
 

@@ -4,6 +4,7 @@ import jax
 import numpy as np
 import pytest
 from flax import linen as nn
+from scipy import stats
 
 from cnnjax.analysis.normalised_variance import normalised_variance
 from cnnjax.analysis.subject import Subject, stage_outputs
@@ -26,6 +27,16 @@ def subject_of(images: np.ndarray) -> Subject:
     return Subject(POOLED, drawn_variables(POOLED, images[:1].shape), (0.0,), (1.0,))
 
 
+def by_loop(values: np.ndarray) -> float:
+    """Of activations [M, N, U]."""
+    quotients = []
+    for unit in np.moveaxis(values, 2, 0):
+        along, across = np.mean(np.var(unit, axis=0, ddof=1)), np.mean(np.var(unit, axis=1, ddof=1))
+        if along or across:
+            quotients.append(along / across)
+    return float(np.mean(quotients))
+
+
 def test_it_is_that_of_a_loop_and_nothing_for_an_invariant_stage() -> None:
     subject = subject_of(SIGNALS)
     shifts = [-1, 0, 2]
@@ -34,13 +45,12 @@ def test_it_is_that_of_a_loop_and_nothing_for_an_invariant_stage() -> None:
     outputs = [stage_outputs(subject, np.roll(SIGNALS, shift, axis=1)) for shift in shifts]
     for finding in findings[:2]:
         values = np.stack([np.asarray(o[finding.stage], np.float64).reshape(7, -1) for o in outputs])
-        quotients = []
-        for unit in range(values.shape[2]):
-            along = np.mean([np.var(values[:, i, unit], ddof=1) for i in range(7)])
-            across = np.mean([np.var(values[j, :, unit], ddof=1) for j in range(3)])
-            if along or across:
-                quotients.append(along / across)
-        np.testing.assert_allclose(finding.value, np.mean(quotients), rtol=1e-4)
+        np.testing.assert_allclose(finding.value, by_loop(values), rtol=1e-4)
+        left = [by_loop(np.delete(values, image, axis=1)) for image in range(7)]
+        reach = stats.t.ppf(0.975, 6) * np.sqrt(6 / 7 * np.sum((np.array(left) - np.mean(left)) ** 2))
+        np.testing.assert_allclose(
+            [finding.low, finding.high], [finding.value - reach, finding.value + reach], rtol=1e-3
+        )
         assert finding.metric == "shift/normalised_variance"
     assert all(finding.value < 1e-9 for finding in findings[2:])
 

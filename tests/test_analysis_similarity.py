@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from scipy import stats
 
 import cnnjax
 from cnnjax.analysis.similarity import cka, linear_cka
@@ -74,7 +75,8 @@ def test_stages_of_two_networks() -> None:
         Subject(network, drawn_variables(network, images.shape), (127.0, 127.0), (70.0, 50.0)) for network in networks
     )
     key = jax.random.key(3)
-    found = cka(first, second, images, key=key, batch_size=8).mean
+    whole = cka(first, second, images, key=key, batch_size=8)
+    found = whole.mean
     order = np.asarray(jax.random.permutation(key, 14))
     ones, twos = (
         [np.asarray(o).reshape(14, -1)[order] for o in stage_outputs(s, images).values()] for s in (first, second)
@@ -85,11 +87,16 @@ def test_stages_of_two_networks() -> None:
         return sum(weight * hsic(x[rows], y[rows]) for rows, weight in parts)
 
     expected = [[streamed(x, y) / np.sqrt(streamed(x, x) * streamed(y, y)) for y in twos] for x in ones]
+    alone = [[[debiased(x[rows], y[rows]) for y in twos] for x in ones] for rows, _ in parts]
+    reach = stats.t.ppf(0.975, 1) * np.abs(np.subtract(*alone)) / 2
+    np.testing.assert_allclose(whole.interval()[1], found + reach, rtol=1e-3, atol=1e-3)
     assert found.shape == (3, 4)
     np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-4)
     assert found[0, 0] == pytest.approx(1, abs=1e-5)
     # Two of ten images are left over, and left out; one batch is the plain debiased form.
-    few = cka(first, second, images[:10], key=key, batch_size=8).mean
+    single = cka(first, second, images[:10], key=key, batch_size=8)
+    assert np.isnan(single.interval()).all()
+    few = single.mean
     rest = np.asarray(jax.random.permutation(key, 10))[:8]
     np.testing.assert_allclose(few, cka(first, second, images[rest], key=key, batch_size=8).mean, atol=1e-4)
     one, two = (np.asarray(stage_outputs(s, images[rest])["stage1"]).reshape(8, -1) for s in (first, second))

@@ -160,7 +160,9 @@ def test_no_run(tmp_path: Path) -> None:
         cnnjax.load_study(tmp_path)
 
 
-@pytest.mark.parametrize("text", ["", "{", "[]", "{}", '{"format": 4, "config": {"model": {"widht": 3}}}'])
+@pytest.mark.parametrize(
+    "text", ["", "{", "[]", "{}", f'{{"format": {FORMAT}, "config": {{"model": {{"widht": 3}}}}}}']
+)
 def test_unreadable_config(finished_study: Study, tmp_path: Path, text: str) -> None:
     folder = copy(finished_study, tmp_path)
     (folder / "config.json").write_text(text)

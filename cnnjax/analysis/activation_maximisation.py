@@ -19,8 +19,7 @@ STARTS = ("noise", "grey")
 def activation_maximisation(
     subject: Subject,
     image_shape: Sequence[int],
-    stage: str,
-    units: Sequence[int],
+    units: Sequence[tuple[str, int]],
     key: jax.Array,
     *,
     start: str = "noise",
@@ -41,8 +40,8 @@ def activation_maximisation(
     Args:
       subject: the network.
       image_shape: [*spatial, C].
-      stage: whose unit; the last one for a class's logit.
-      units: channels of the stage, or values of one without positions.
+      units: for each the stage, the last one for a class's logit, and its channel there, or its place among the values
+        of a stage without positions. All are one compilation.
       key: of the noise and the jitter.
       start: `grey`, the data's mean; or `noise`, normal noise of the data's mean and standard deviation.
       steps: how many.
@@ -56,44 +55,53 @@ def activation_maximisation(
       float32 [units, *spatial, C] of legal pixels, in the images' own units.
 
     Raises:
-      ValueError: for a stage, unit or start that is not there, fewer steps than 1, or a negative setting.
+      ValueError: for no unit, a stage, unit or start that is not there, fewer steps than 1, or a negative setting.
     """
     if start not in STARTS:
         raise ValueError(f"no start {start!r}; there are: {', '.join(STARTS)}")
+    if not units:
+        raise ValueError("no unit is asked for; one is a stage and a channel of it, such as ('head', 0)")
     if steps < 1 or min(rate, penalty, blur, jitter) < 0:
         raise ValueError(
             "steps must be at least 1, and rate, penalty, blur and jitter at least 0; given "
             f"{steps}, {rate}, {penalty}, {blur} and {jitter}"
         )
-    checked = checked_units(subject, stage, image_shape, units)
+    stages = tuple(dict.fromkeys(stage for stage, _ in units))
+    for stage in stages:
+        checked_units(subject, stage, image_shape, [unit for own, unit in units if own == stage])
+    places = np.array([(stages.index(stage), unit) for stage, unit in units], np.int32)
     noise_key, jitter_key = jax.random.split(key)
     mean, std = (np.asarray(values, np.float32) for values in (subject.mean, subject.std))
-    first = jnp.broadcast_to(mean, (len(checked), *image_shape))
+    first = jnp.broadcast_to(mean, (len(units), *image_shape))
     if start == "noise":
         first = first + std * jax.random.normal(noise_key, first.shape)
-    settings = (jnp.asarray(checked), jitter_key, steps, rate, penalty)
-    return np.asarray(_climb(subject, first, *settings, stage=stage, blur=float(blur), jitter=jitter))
+    settings = (jnp.asarray(places), jitter_key, steps, rate, penalty)
+    return np.asarray(_climb(subject, first, *settings, stages=stages, blur=float(blur), jitter=jitter))
 
 
-@functools.partial(jax.jit, static_argnames=("stage", "blur", "jitter"))
+@functools.partial(jax.jit, static_argnames=("stages", "blur", "jitter"))
 def _climb(
     subject: Subject,
     start: jax.Array,
-    units: jax.Array,
+    places: jax.Array,
     key: jax.Array,
     steps: jax.Array,
     rate: jax.Array,
     penalty: jax.Array,
     *,
-    stage: str,
+    stages: tuple[str, ...],
     blur: float,
     jitter: int,
 ) -> jax.Array:
     spatial = tuple(range(1, start.ndim - 1))
 
     def objective(images: jax.Array) -> jax.Array:
-        outputs = stage_outputs(subject, images)[stage]
-        own = outputs.reshape(len(units), -1, outputs.shape[-1]).mean(axis=1)[jnp.arange(len(units)), units]
+        outputs = stage_outputs(subject, images)
+        own = jnp.zeros(len(images))
+        for number, stage in enumerate(stages):
+            means = outputs[stage].reshape(len(images), -1, outputs[stage].shape[-1]).mean(axis=1)
+            chosen = means[jnp.arange(len(images)), jnp.minimum(places[:, 1], means.shape[1] - 1)]
+            own = jnp.where(places[:, 0] == number, chosen, own)
         return own.sum() - penalty * jnp.square(standardise(images, subject.mean, subject.std)).sum()
 
     def step(number: jax.Array, images: jax.Array) -> jax.Array:

@@ -30,10 +30,7 @@ def class_activation_map(
     position alone. Unlike in the paper the bias is in it, so that the mean over positions is the class's logit.
 
     Args:
-      subject: the network.
-      images: [N, *spatial, C] in their own units.
-      classes: [N], the class that is asked about for each image.
-      batch_size: images at a time.
+      subject, images, classes, batch_size: as in `cnnjax.analysis.saliency.saliency`.
 
     Returns:
       float32 [N, *grid] in logits, on the grid that the head takes the mean over.
@@ -72,12 +69,9 @@ def grad_cam(
     maximum, over the number of positions and without the bias.
 
     Args:
-      subject: the network.
-      images: [N, *spatial, C] in their own units.
-      classes: [N], the class that is asked about for each image.
+      subject, images, classes, batch_size: as in `cnnjax.analysis.saliency.saliency`.
       stage: whose output f is; with positions.
       rectify: whether to take the maximum with 0, which leaves what speaks for the class.
-      batch_size: images at a time.
 
     Returns:
       float32 [N, *grid] in logits, on the stage's grid.

@@ -26,12 +26,9 @@ def occlusion(
     starts at p * stride along each dimension and lies in the image wholly. All positions are one compilation.
 
     Args:
-      subject: the network.
-      images: [N, *spatial, C] in their own units.
-      classes: [N], the class that is asked about for each image.
+      subject, images, classes, batch_size: as in `cnnjax.analysis.saliency.saliency`.
       size: of the square's side, in pixels.
       stride: pixels between two positions.
-      batch_size: images at a time.
 
     Returns:
       float32 [N, *positions] in 0 to 1, with floor((spatial - size) / stride) + 1 positions along each dimension.

@@ -42,11 +42,10 @@ def _activation_maximisation(occasion: Occasion) -> Measured:
     """For the first units of each stage, the head's classes among them, the image that drives it most."""
     shape = occasion.images.shape[1:]
     outputs = jax.eval_shape(stage_outputs, occasion.subject, jax.ShapeDtypeStruct((1, *shape), np.float32))
-    arrays = {}
-    for stage in occasion.subject.model.stage_names:
-        units = range(min(10, outputs[stage].shape[-1]))
-        arrays[stage] = activation_maximisation(occasion.subject, shape, stage, list(units), occasion.key)
-    return Measured([], arrays)
+    stages = occasion.subject.model.stage_names
+    units = [(stage, unit) for stage in stages for unit in range(min(10, outputs[stage].shape[-1]))]
+    found = activation_maximisation(occasion.subject, shape, units, occasion.key)
+    return Measured([], {stage: found[[own == stage for own, _ in units]] for stage in stages})
 
 
 def _first(occasion: Occasion) -> tuple[np.ndarray, np.ndarray]:
