@@ -1,43 +1,17 @@
-"""What a study can be asked to do: typed, validated, overridable.
+"""The sections of the config and their fields, each with its type, its range and what it means.
 
-Every field can be set in an experiment's file, or by `--config.SECTION.FIELD=VALUE`. A value of the wrong type or out
-of range, and a name that does not exist, raise `RequestError` with one line that says what was given and what would
-be right. This module imports no other room of the project.
+Every field can be set in an experiment's file, or by `--config.SECTION.FIELD=VALUE`.
 """
 
-import dataclasses
-import difflib
-import re
-import types
-import typing
-from collections.abc import Iterable, Mapping
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Annotated, Literal
 
 import pydantic
 from pydantic import BeforeValidator, Field
 from pydantic.dataclasses import dataclass
 
-T = TypeVar("T")
+from cnnjax.config.text import parse_list, parse_pack, parse_rules
 
 _STRICT = pydantic.ConfigDict(extra="forbid", validate_default=True, allow_inf_nan=False)
-
-
-class RequestError(ValueError):
-    """What the user asked for is wrong; the message is one line that names what was given and what would be right."""
-
-
-def nearest(name: str, candidates: Iterable[str]) -> str:
-    """A clause that helps after a wrong name: the nearest candidate, or all of them where none is near."""
-    known = sorted(candidates)
-    close = difflib.get_close_matches(name, known, n=1, cutoff=0.6)
-    return f"did you mean {close[0]!r}?" if close else f"there are: {', '.join(known)}"
-
-
-def choose(table: Mapping[str, T], name: str, what: str) -> T:
-    """`table[name]`; or a `RequestError` that says `what` was asked for and which names there are."""
-    if name not in table:
-        raise RequestError(f"unknown {what} {name!r}; {nearest(name, table)}")
-    return table[name]
 
 
 @dataclass(frozen=True, config=_STRICT)
@@ -62,48 +36,7 @@ class FilterRule:
     combinations: Annotated[int, Field(ge=0)] = 0
 
 
-_RULE = re.compile(
-    r'(?P<pattern>.+)=\s*(?P<source>"[^"]+"|[^="]+?)\s*,\s*(?P<state>[a-z_]+)\s*(,\s*(?P<combinations>\d+)\s*)?'
-)
-_QUOTES = '; a path with = or ; in it stands between double quotes, as in stage.*="checkpoint:runs/a=b",frozen'
-
-
-def _parse_rules(value: Any) -> Any:
-    """The text form of a filter plan: `PATTERN=SOURCE,STATE[,COMBINATIONS]` rules, with `;` between them. A source with
-    `=` or `;` in it stands between double quotes."""
-    if not isinstance(value, str):
-        return value
-    rules = []
-    for text in filter(None, (part.strip() for part in re.findall(r'(?:"[^"]*"|[^;])+', value))):
-        match = _RULE.fullmatch(text)
-        if not match:
-            raise ValueError(
-                f"a rule reads PATTERN=SOURCE,STATE[,COMBINATIONS] (as in stage.*=gaussian,frozen), not {text!r}"
-                + _QUOTES * (":" in text)
-            )
-        given = {name: part for name, part in match.groupdict().items() if part is not None}
-        pattern, source = given["pattern"].strip(), given["source"].strip('"')
-        if re.search(r"=\s*\w+:", pattern):
-            raise ValueError(f"{pattern!r} is no pattern{_QUOTES}")
-        rules.append({**given, "pattern": pattern, "source": source})
-    return tuple(rules)
-
-
-def _parse_list(value: Any) -> Any:
-    """The text form of a list: commas part its items, but for those in brackets."""
-    if not isinstance(value, str):
-        return value
-    parts = re.findall(r"(?:[^,()]|\((?:[^()]|\([^()]*\))*\))+", value)
-    return tuple(part.strip() for part in parts if part.strip())
-
-
-def _parse_pack(value: Any) -> Any:
-    if value == "auto" or (str(value).isdecimal() and int(value) > 0):
-        return value if value == "auto" else int(value)
-    raise ValueError("should be auto or a number greater than 0")
-
-
-FilterPlan = Annotated[tuple[FilterRule, ...], BeforeValidator(_parse_rules)]
+FilterPlan = Annotated[tuple[FilterRule, ...], BeforeValidator(parse_rules)]
 
 
 @dataclass(frozen=True, config=_STRICT)
@@ -180,11 +113,11 @@ class DataConfig:
 
     name: str = "mnist_5k"
     dir: str = ""
-    classes: Annotated[tuple[Annotated[int, Field(ge=0)], ...], BeforeValidator(_parse_list)] = ()
+    classes: Annotated[tuple[Annotated[int, Field(ge=0)], ...], BeforeValidator(parse_list)] = ()
     validation: Annotated[float, Field(gt=0, lt=1)] = 0.1
     examples: Annotated[int, Field(ge=0)] = 0
     shuffled: bool = False
-    augment: Annotated[tuple[str, ...], BeforeValidator(_parse_list)] = ()
+    augment: Annotated[tuple[str, ...], BeforeValidator(parse_list)] = ()
     max_shift: Annotated[int, Field(gt=0)] = 2
     strength: Annotated[float, Field(gt=0, le=1)] = 0.1
     image_size: Annotated[int, Field(ge=0)] = 0
@@ -218,7 +151,7 @@ class OptimConfig:
     schedule: Literal["constant", "cosine", "step"] = "cosine"
     warmup: Annotated[float, Field(ge=0, lt=1)] = 0.0
     step_at: Annotated[
-        tuple[Annotated[float, Field(gt=0, lt=1)], ...], BeforeValidator(_parse_list), Field(min_length=1)
+        tuple[Annotated[float, Field(gt=0, lt=1)], ...], BeforeValidator(parse_list), Field(min_length=1)
     ] = (0.5, 0.75)
     step_factor: Annotated[float, Field(gt=0, le=1)] = 0.1
     clip: Annotated[float, Field(ge=0)] = 0.0
@@ -285,7 +218,7 @@ class HeadConfig:
 
     name: Literal["sgd", "ridge", "logistic"] = "sgd"
     strengths: Annotated[
-        tuple[Annotated[float, Field(gt=0)], ...], BeforeValidator(_parse_list), Field(min_length=1)
+        tuple[Annotated[float, Field(gt=0)], ...], BeforeValidator(parse_list), Field(min_length=1)
     ] = (1e-6, 1e-5, 1e-4, 1e-3, 1e-2, 1e-1, 1.0, 10.0)
 
 
@@ -305,14 +238,14 @@ class MeasureConfig:
       batch_size: images at a time.
     """
 
-    names: Annotated[tuple[str, ...], BeforeValidator(_parse_list)] = ()
-    transformations: Annotated[tuple[str, ...], BeforeValidator(_parse_list)] = ("translation",)
+    names: Annotated[tuple[str, ...], BeforeValidator(parse_list)] = ()
+    transformations: Annotated[tuple[str, ...], BeforeValidator(parse_list)] = ("translation",)
     magnitudes: Annotated[int, Field(ge=2)] = 21
     epsilons: Annotated[
-        tuple[Annotated[float, Field(ge=0, le=1)], ...], BeforeValidator(_parse_list), Field(min_length=1)
+        tuple[Annotated[float, Field(ge=0, le=1)], ...], BeforeValidator(parse_list), Field(min_length=1)
     ] = (0.0, 0.05, 0.1, 0.2)
     epsilons_l2: Annotated[
-        tuple[Annotated[float, Field(ge=0)], ...], BeforeValidator(_parse_list), Field(min_length=1)
+        tuple[Annotated[float, Field(ge=0)], ...], BeforeValidator(parse_list), Field(min_length=1)
     ] = (0.0, 1.0, 2.0)
     split: Literal["validation", "test"] = "test"
     images: Annotated[int, Field(gt=0)] = 1000
@@ -335,7 +268,7 @@ class StudyConfig:
 
     seeds: Annotated[int, Field(gt=0)] = 5
     baseline: str = ""
-    pack: Annotated[Literal["auto"] | int, BeforeValidator(_parse_pack)] = "auto"
+    pack: Annotated[Literal["auto"] | int, BeforeValidator(parse_pack)] = "auto"
     slots: Annotated[int, Field(gt=0)] = 8
     eta: Annotated[int, Field(ge=2)] = 3
     min_epochs: Annotated[float, Field(gt=0)] = 1.0
@@ -354,119 +287,3 @@ class Config:
     train: TrainConfig = TrainConfig()
     measures: MeasureConfig = MeasureConfig()
     study: StudyConfig = StudyConfig()
-
-
-_ADAPTER: pydantic.TypeAdapter[Config] = pydantic.TypeAdapter(Config)
-
-
-def to_dict(config: Config) -> dict[str, Any]:
-    """The config as plain JSON values."""
-    return _ADAPTER.dump_python(config, mode="json")
-
-
-def from_dict(values: Mapping[str, Any]) -> Config:
-    """The config that `to_dict` wrote.
-
-    Raises:
-      RequestError: for an unknown field, a wrong type, or a value out of range.
-    """
-    try:
-        return _ADAPTER.validate_python(dict(values))
-    except pydantic.ValidationError as error:
-        raise RequestError(explain(error)) from None
-
-
-def override(config: Config, changes: Mapping[str, Any]) -> Config:
-    """`config` with the fields in `changes` replaced.
-
-    Another network by `model.name` starts from its own defaults: the fields that were set for the one before go.
-
-    Args:
-      config: where to start from.
-      changes: values by dotted path (`optim.lr`), as Python values or as a flag's text; or a whole section by its name
-        (`model`), as its dataclass.
-
-    Raises:
-      RequestError: for a path that names no field, a wrong type, or a value out of range.
-    """
-    values = to_dict(config)
-    kinds = {name: type(section) for name, section in vars(config).items() if dataclasses.is_dataclass(section)}
-    if changes.get("model.name", config.model.name) != config.model.name:
-        values["model"] = dataclasses.asdict(ModelConfig())
-    for path, value in changes.items():
-        if dataclasses.is_dataclass(value) and not isinstance(value, type):
-            if not isinstance(value, choose(kinds, path, "section of the config")):
-                wanted, given = kinds[path].__name__, type(value).__name__
-                raise RequestError(f"config.{path}: should be a {wanted}; given a {given}")
-            values[path] = dataclasses.asdict(value)
-            continue
-        *sections, field = check_path(path).split(".")
-        target = values
-        for section in sections:
-            target = target[section]
-        target[field] = None if value == "none" and _is_optional(path) else value
-    return from_dict(values)
-
-
-def check_path(path: str) -> str:
-    """`path` itself, if it names a field such as `optim.lr`; else `RequestError` with the nearest name there is."""
-    schema: Any = Config
-    names = path.split(".")
-    for depth, name in enumerate(names):
-        fields = {f.name for f in dataclasses.fields(schema)} if dataclasses.is_dataclass(schema) else set()
-        if not fields:
-            raise RequestError(f"config.{path}: config.{'.'.join(names[:depth])} is a field and has no parts")
-        if name not in fields:
-            below = ".".join([*names[:depth], ""])
-            wrong = f"config.{below}{name}: no such field"
-            elsewhere = [p for p in field_paths() if p.rpartition(".")[2] == name]
-            if elsewhere and not difflib.get_close_matches(name, fields, n=1, cutoff=0.6):
-                raise RequestError(f"{wrong}; did you mean 'config.{elsewhere[0]}'?")
-            raise RequestError(f"{wrong}; {nearest(name, fields)}")
-        schema = typing.get_type_hints(schema)[name]
-    if dataclasses.is_dataclass(schema):
-        inside = ", ".join(f.name for f in dataclasses.fields(schema))
-        raise RequestError(f"config.{path}: a section, not a field; its fields are: {inside}")
-    return path
-
-
-def field_paths() -> list[str]:
-    """The dotted path of every field, such as `optim.lr`."""
-    return list(flatten(to_dict(Config())))
-
-
-def flatten(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """The fields of a nested dict by dotted path; lists are values."""
-    flat: dict[str, Any] = {}
-    for name, value in values.items():
-        flat |= flatten(value, f"{prefix}{name}.") if isinstance(value, Mapping) else {prefix + name: value}
-    return flat
-
-
-def explain(error: pydantic.ValidationError) -> str:
-    """One line for the first thing that is wrong."""
-    first = error.errors()[0]
-    names = [str(part) for part in first["loc"] if not str(part).startswith(("function-", "constrained-"))]
-    where = ".".join(["config", *(n for n in names if n not in ("int", "float"))])
-    if first["type"] in ("unexpected_keyword_argument", "extra_forbidden"):
-        return f"{where}: no such field"
-    what = first["msg"].removeprefix("Value error, ").removeprefix("Input ")
-    return f"{where}: {what}; given {first['input']!r}"
-
-
-def is_whole(path: str) -> bool:
-    """Whether the field at a path holds whole numbers."""
-    return int in _kinds(path)
-
-
-def _is_optional(path: str) -> bool:
-    """Whether `none` unsets the field; for text it is a value, such as the norm of that name."""
-    return type(None) in _kinds(path) and str not in _kinds(path)
-
-
-def _kinds(path: str) -> tuple[Any, ...]:
-    """The type of the field at a path, or those that its union allows."""
-    section, _, field = path.rpartition(".")
-    schema: Any = typing.get_type_hints(Config)[section] if section else Config
-    hint = typing.get_type_hints(schema)[field]
-    return typing.get_args(hint) if typing.get_origin(hint) in (typing.Union, types.UnionType) else (hint,)

@@ -1,0 +1,44 @@
+"""The forms in which the fields of the config that are no plain numbers or words are written as text."""
+
+import re
+from typing import Any
+
+_RULE = re.compile(
+    r'(?P<pattern>.+)=\s*(?P<source>"[^"]+"|[^="]+?)\s*,\s*(?P<state>[a-z_]+)\s*(,\s*(?P<combinations>\d+)\s*)?'
+)
+_QUOTES = '; a path with = or ; in it stands between double quotes, as in stage.*="checkpoint:runs/a=b",frozen'
+
+
+def parse_rules(value: Any) -> Any:
+    """The text form of a filter plan: `PATTERN=SOURCE,STATE[,COMBINATIONS]` rules, with `;` between them. A source with
+    `=` or `;` in it stands between double quotes."""
+    if not isinstance(value, str):
+        return value
+    rules = []
+    for text in filter(None, (part.strip() for part in re.findall(r'(?:"[^"]*"|[^;])+', value))):
+        match = _RULE.fullmatch(text)
+        if not match:
+            raise ValueError(
+                f"a rule reads PATTERN=SOURCE,STATE[,COMBINATIONS] (as in stage.*=gaussian,frozen), not {text!r}"
+                + _QUOTES * (":" in text)
+            )
+        given = {name: part for name, part in match.groupdict().items() if part is not None}
+        pattern, source = given["pattern"].strip(), given["source"].strip('"')
+        if re.search(r"=\s*\w+:", pattern):
+            raise ValueError(f"{pattern!r} is no pattern{_QUOTES}")
+        rules.append({**given, "pattern": pattern, "source": source})
+    return tuple(rules)
+
+
+def parse_list(value: Any) -> Any:
+    """The text form of a list: commas part its items, but for those in brackets."""
+    if not isinstance(value, str):
+        return value
+    parts = re.findall(r"(?:[^,()]|\((?:[^()]|\([^()]*\))*\))+", value)
+    return tuple(part.strip() for part in parts if part.strip())
+
+
+def parse_pack(value: Any) -> Any:
+    if value == "auto" or (str(value).isdecimal() and int(value) > 0):
+        return value if value == "auto" else int(value)
+    raise ValueError("should be auto or a number greater than 0")
