@@ -3,7 +3,7 @@
 For every different convolution, max pooling and average pooling of some networks, and for grouped and depthwise
 convolutions: the time of one call with its gradients, repeated in a compiled loop as training does, in each lowering;
 medians over the rounds, taken in turns. The choice (of `cnnjax.ops.convolution.choose_lowering`; of
-`cnnjax.ops.pooling`, views) is in brackets, and behind it is its time over the fastest one's.
+`cnnjax.ops.pooling`, views) is in bold, and its time over the fastest one's in the last column. The table is Markdown.
 
     python experiments/lowerings.py [--networks=lenet5,convnet,resnet20,grouped] [--batch_size=64] [--rounds=5]
 """
@@ -29,6 +29,7 @@ from cnnjax.ops.convolution import choose_lowering, correlate
 from cnnjax.ops.correlation import Lowering
 from cnnjax.ops.geometry import Windows, place_windows
 from cnnjax.ops.pooling import average_pool, max_pool
+from cnnjax.study.workdir import machine
 
 INPUTS = {"lenet5": (28, 28, 1), "convnet": (28, 28, 1), "alexnet": (224, 224, 3), "googlenet": (224, 224, 3)}
 """Others get 32 x 32 x 3."""
@@ -175,10 +176,10 @@ def milliseconds(layer: Layer, rounds: int, repeats: int) -> dict[str, float]:
     return {name: statistics.median(taken) for name, taken in times.items()}
 
 
-def line(what: str, times: Mapping[str, float], chosen: str) -> str:
-    """The alternatives' times, the choice in brackets."""
-    shown = [f"[{name} {taken:.2f}]" if name == chosen else f"{name} {taken:.2f}" for name, taken in times.items()]
-    return f"{what}: {', '.join(shown)} ms; chosen / fastest {times[chosen] / min(times.values()):.2f}"
+def table_row(network: str, what: str, times: Mapping[str, float], chosen: str) -> str:
+    """The alternatives' times, the choice in bold."""
+    shown = [f"**{name} {taken:.2f}**" if name == chosen else f"{name} {taken:.2f}" for name, taken in times.items()]
+    return f"| {network} | {what} | {', '.join(shown)} | {times[chosen] / min(times.values()):.2f} |"
 
 
 def define_flags() -> None:
@@ -190,13 +191,16 @@ def define_flags() -> None:
 
 
 def main(_: list[str]) -> None:
-    """Prints one line for each layer."""
-    asked = flags.FLAGS
-    print(f"{jax.device_count()} x {jax.devices()[0].device_kind}, JAX {jax.__version__}, batch {asked.batch_size}")
+    """Prints one row for each layer."""
+    asked, here = flags.FLAGS, machine()
+    print(
+        f"{here['date']}, {here['devices']} ({here['processor']}), JAX {jax.__version__}, batch {asked.batch_size}:\n"
+    )
+    print("| network | layer | ms | chosen / fastest |\n|---|---|---|---|")
     for name in asked.networks:
         for layer in layers_of(name, asked.batch_size):
             times = milliseconds(layer, asked.rounds, asked.repeats)
-            print(line(f"{name}: {layer.what}", times, layer.chosen), flush=True)
+            print(table_row(name, layer.what, times, layer.chosen), flush=True)
 
 
 if __name__ == "__main__":

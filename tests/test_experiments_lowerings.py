@@ -4,7 +4,7 @@ import jax
 import numpy as np
 
 from cnnjax.layers.pooling import POOLS
-from experiments.lowerings import Layer, layers_of, line, milliseconds, pooling
+from experiments.lowerings import Layer, layers_of, milliseconds, pooling, table_row
 
 
 def test_layers_of_a_network_are_its_own_convolutions_and_poolings() -> None:
@@ -47,5 +47,5 @@ def test_every_form_is_timed_and_the_choice_marked() -> None:
     times = milliseconds(layer, rounds=1, repeats=2)
     assert list(times) == ["views", "reduce_window"]
     assert min(times.values()) > 0
-    shown = line(layer.what, {"views": 1.5, "reduce_window": 1.0}, "views")
-    assert shown == "a pooling: [views 1.50], reduce_window 1.00 ms; chosen / fastest 1.50"
+    shown = table_row("lenet5", layer.what, {"views": 1.5, "reduce_window": 1.0}, "views")
+    assert shown == "| lenet5 | a pooling | **views 1.50**, reduce_window 1.00 | 1.50 |"

@@ -102,6 +102,34 @@ def test_transposed_layer_spreads_each_input_by_the_kernel() -> None:
     assert params["params"]["kernel"].shape == (4, 3, 2)
 
 
+def test_transposed_layer_with_groups_dilation_and_a_drawn_bias() -> None:
+    """Two groups of two channels each, to one and a half times as many features; elements of the window 2 apart."""
+    x = whole_numbers(2, 4, 4)
+    layer = ConvTranspose(
+        6, 3, 2, "valid", dilation=2, groups=2, bias_init=lambda key, shape, fan_in: fan_in + jnp.zeros(shape)
+    )
+    kernel = whole_numbers(3, 2, 6)
+    expected = np.full((2, 11, 6), 3 * 2, np.float32)  # the bias: the elements that a feature sums
+    for position, offset, group in itertools.product(range(4), range(3), range(2)):
+        own, features = slice(2 * group, 2 * group + 2), slice(3 * group, 3 * group + 3)
+        expected[:, 2 * position + 2 * offset, features] += x[:, position, own] @ kernel[offset, :, features]
+    variables = layer.init(jax.random.key(0), x)["params"]
+    assert variables["kernel"].shape == kernel.shape
+    found = layer.apply({"params": variables | {"kernel": kernel}}, x)
+    np.testing.assert_allclose(found, expected, atol=1e-4)
+    with pytest.raises(ValueError, match="2 groups must divide 4 channels and 5 features"):
+        ConvTranspose(5, 3, groups=2).init(jax.random.key(0), x)
+
+
+def test_dilation_and_border_of_a_separable_layer_are_of_its_depthwise_part() -> None:
+    x, own = whole_numbers(2, 7, 3), whole_numbers(3, 1, 3)
+    ring = np.pad(x, ((0, 0), (2, 2), (0, 0)), mode="wrap")
+    expected = sum(ring[:, 2 * m : 2 * m + 7] * own[m] for m in range(3))
+    layer = DepthwiseSeparableConv(3, 3, dilation=2, border="circular", use_bias=False)
+    params = {"depthwise": {"kernel": own}, "pointwise": {"kernel": np.eye(3, dtype=np.float32)[None]}}
+    np.testing.assert_allclose(layer.apply({"params": params}, x), expected, atol=1e-4)
+
+
 @given(
     st.integers(1, 3), st.integers(1, 3), st.integers(1, 2), st.sampled_from(["valid", "same", 1]), st.integers(1, 3)
 )

@@ -98,6 +98,34 @@ def test_preactivated_bottleneck() -> None:
     np.testing.assert_allclose(found, y + X, rtol=1e-4, atol=1e-5)
 
 
+def blurred(x: jax.Array) -> np.ndarray:
+    """[1, 2, 1] / 4 along either axis of the mirrored grid, at every second position (Zhang 2019)."""
+    x = np.pad(np.asarray(x), ((0, 0), (1, 1), (1, 1), (0, 0)), mode="reflect")
+    x = (x[:, :-2] + 2 * x[:, 1:-1] + x[:, 2:]) / 4
+    return ((x[:, :, :-2] + 2 * x[:, :, 1:-1] + x[:, :, 2:]) / 4)[:, ::2, ::2]
+
+
+BLURRED = Parts(norm="batch", downsample="blur")
+
+
+def test_a_blurred_block_detects_before_it_is_down_sampled() -> None:
+    found, v = apply(residual_block(BLURRED, "basic", 6, 2))
+    y = blurred(relu(norm(conv(X, "branch/conv1", v), "branch/conv1", v)))
+    y = norm(conv(y, "branch/conv2", v), "branch/conv2", v)
+    skip = norm(conv(blurred(X), "shortcut/layer", v), "shortcut/layer", v)
+    np.testing.assert_allclose(found, relu(y + skip), rtol=1e-4, atol=1e-5)
+    assert apply(residual_block(BLURRED, "basic", 4, 1))[0].shape == X.shape
+
+
+def test_a_blurred_block_with_preactivation_and_padded_shortcut() -> None:
+    found, v = apply(residual_block(BLURRED, "basic", 6, 2, form="preactivation", shortcut="padded"))
+    a = relu(norm(X, "activation", v))
+    y = blurred(relu(norm(conv(a, "branch/conv1", v), "branch/conv2", v)))
+    y = conv(y, "branch/conv2/conv/layer", v)
+    skip = np.pad(blurred(a), ((0, 0), (0, 0), (0, 0), (0, 2)))
+    np.testing.assert_allclose(found, y + skip, rtol=1e-4, atol=1e-5)
+
+
 @pytest.mark.parametrize("spatial", [(5,), (4, 3), (3, 2, 4)])
 def test_every_number_of_dimensions(spatial: tuple[int, ...]) -> None:
     x = jnp.ones((1, *spatial, 2))

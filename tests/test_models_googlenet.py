@@ -55,6 +55,17 @@ def test_grids_are_rounded_up(size: int, grid: int) -> None:
     assert features.shape == (1, grid, grid, 1024)
 
 
+def test_standardised_colours_become_pixels_from_minus_1_to_1() -> None:
+    pixels = np.random.default_rng(0).random((2, 5, 4, 3)).astype(np.float32)
+    standardised = (pixels - [0.485, 0.456, 0.406]) / [0.229, 0.224, 0.225]
+    first = googlenet(10, transform_input=True, **SMALL).stages[0].module.layers[0]
+    assert first.name == "transform"
+    found = first.module.apply({}, jnp.asarray(standardised, jnp.float32))
+    np.testing.assert_allclose(found, 2 * pixels - 1, atol=1e-6)
+    with pytest.raises(ValueError, match="images of 3 colours; given 1 channels"):
+        first.module.apply({}, found[..., :1])
+
+
 @pytest.mark.slow
 def test_torchvision_form_has_tensorflows_epsilon_and_the_paper_no_norm() -> None:
     stem = googlenet(10).stages[0].module

@@ -52,6 +52,19 @@ def test_options_reach_the_blocks() -> None:
     np.testing.assert_allclose(first_stage("average", "identity"), np.tile(-squares.mean((2, 4)), 6), rtol=1e-5)
 
 
+def test_lenet1_takes_a_norm_and_other_connectivities() -> None:
+    x = jax.ShapeDtypeStruct((1, 16, 16, 1), np.float32)
+    sizes = {}
+    for fields in ({}, {"norm": "batch"}, {"connectivity": "local"}, {"connectivity": "separable"}):
+        params = jax.eval_shape(lenet1(10, **fields).init, jax.random.key(0), x)["params"]
+        sizes[str(fields)] = {stage: sum(leaf.size for leaf in jax.tree.leaves(params[stage])) for stage in params}
+    paper, normed, local, separable = sizes.values()
+    units = {"stage1": 64 * 12, "stage2": 16 * 12}  # each has a bias
+    assert normed == paper | {stage: paper[stage] + 2 * 12 for stage in units}
+    assert local["stage2"] == 16 * 25 * 12 * 12 + units["stage2"]  # all maps of H1
+    assert separable["stage2"] == 25 * 12 + 12 * 12 + units["stage2"]
+
+
 @pytest.mark.parametrize(("padding", "size"), [("same", 28), ("valid", 32)])
 def test_the_original_has_60000_parameters(padding: str, size: int) -> None:
     x = jax.ShapeDtypeStruct((1, size, size, 1), np.float32)
