@@ -44,6 +44,7 @@ class PlantedRuns:
         console: Any,
         interruption: Any,
         extent: Extent,
+        features: Any,
     ) -> Study:
         self.calls.append(([f"{unit.arm}/{unit.seed}" for unit in units], extent.until, extent.test))
         for unit in units:

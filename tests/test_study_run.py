@@ -21,6 +21,7 @@ from cnnjax.data.dataset import Dataset
 from cnnjax.filters.plan import flatten
 from cnnjax.study import closed_form
 from cnnjax.study.experiment import Experiment
+from cnnjax.study.feature_files import FileStore
 from cnnjax.study.results import collect, troubles, warnings
 from cnnjax.study.results_page import study_block
 from cnnjax.study.runner import run_study
@@ -252,13 +253,18 @@ def test_features_are_files_until_the_study_ends(
         name: override(study[0].experiment.arms[name], {"filters": plan}) for name in ("ridge", "logistic", "taken")
     }
     other = Study(epath.Path(tmp_path), Experiment("large", "How large?", arms), 2)
+    store = FileStore(other.folder)
     with counted() as calls:
-        run(other, toy)
+        for seed in (0, 1):  # as a sweep does
+            units = [unit for unit in other.units if unit.seed == seed]
+            run_study(other, units, {LEARNED.data: toy}, Console(file=io.StringIO()), Interruption(), features=store)
+    store.clear()
+    assert {read_status(unit)["state"] for unit in other.units} == {"finished"}
     assert calls == [84]
     assert [is_file for _, is_file in seen] == [True] * 4  # `taken`, whose head is trained by steps, is not asked
     assert all(files == seen[0][0] and len(files) == 1 and files[0].endswith(".npy") for files, _ in seen)
     assert not (other.folder / "features").exists()
-    # The head is the one from features that were in memory.
+    # The head is the one from features that memory held.
     for arm in arms:
         for path, array in variables_of(other, arm, 0).items():
             expected = variables_of(study[0], arm, 0)[path]

@@ -13,6 +13,7 @@ from rich.console import Console
 
 from cnnjax.config import Config, DataConfig, FilterRule, ModelConfig, RequestError, StudyConfig, TrainConfig
 from cnnjax.study.experiment import Experiment
+from cnnjax.study.feature_files import FileStore
 from cnnjax.study.request import SweepFlags
 from cnnjax.study.sweep.ranking import best_trial, standings
 from cnnjax.study.sweep.request import read_sweep
@@ -46,7 +47,8 @@ def sweep(folder: Path, *specs: str, **flags: Any) -> tuple[Study, str]:
     study, storage = opened(folder, *specs, **flags)
     write_study(study)
     text = io.StringIO()
-    means = Means({DataConfig(): None}, storage, Console(file=text, width=200), Interruption())  # type: ignore[dict-item]
+    console, features = Console(file=text, width=200), FileStore(study.folder)
+    means = Means({DataConfig(): None}, features, storage, console, Interruption())  # type: ignore[dict-item]
     return run_sweep(study, means), text.getvalue()
 
 

@@ -10,6 +10,7 @@ from cnnjax.analysis.measures import MEASURES
 from cnnjax.config import DataConfig, RequestError, override
 from cnnjax.data.streamed import AnyDataset
 from cnnjax.study.experiment import Experiment
+from cnnjax.study.feature_files import FileStore
 from cnnjax.study.measuring import measure_study, to_measure
 from cnnjax.study.request import OK, SOME_FAILED, Request
 from cnnjax.study.results import collect, troubles
@@ -97,7 +98,7 @@ def _train(
     write_study(study)
     keep_compilations()
     if study.sweep and not study.sweep.complete:
-        study = run_sweep(study, Means(datasets, request.sweep.storage, console, interruption))
+        study = run_sweep(study, Means(datasets, FileStore(study.folder), request.sweep.storage, console, interruption))
         units = []
     for part in filter(None, _parts(study, units, request.top)):
         to_do = f"{len(part)} of {len(study.units)} runs to do in {study.folder}"

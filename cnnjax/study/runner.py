@@ -64,8 +64,18 @@ def run_study(
     console: Console,
     interruption: Interruption,
     extent: Extent = WHOLE,
+    features: FileStore | None = None,
 ) -> Study:
     """Runs the units. One that fails or diverges is marked so in its status, and the others go on.
+
+    Args:
+      study: whose units they are.
+      units: to be run.
+      datasets: by the configs' data.
+      console: where it is shown how far they are.
+      interruption: looked at between two pieces of work.
+      extent: how far.
+      features: of frozen prefixes, kept for the runs of another call; by default they are kept for these units alone.
 
     Returns:
       The study, with what was decided of runs of their shapes.
@@ -79,23 +89,22 @@ def run_study(
         if choices != study.packs:
             study = dataclasses.replace(study, packs=choices)
             write_study(study)
-    features = FileStore(study.folder)
-    shared = Shared(features=features)
+    kept = features or FileStore(study.folder)
+    shared = Shared(features=kept)
     runs = _Runs(study, datasets, shared, interruption, extent)
     seed_after_seed = all(pack.form is None for pack in packs)
-    begun = set[str]()
     with StudyProgress(console, units) as progress:
         for before, pack in zip([None, *packs], packs, strict=False):
             interruption.check()
-            if seed_after_seed and before and before.units[0].seed != pack.units[0].seed:
-                features.forget_unused()
-            for arm in dict.fromkeys(unit.arm for unit in pack.units if unit.arm not in begun):
-                runs.announce(arm)
-                begun.add(arm)
+            if before and before.units[0].seed != pack.units[0].seed and seed_after_seed and features is None:
+                kept.forget_unused()
+            for unit in pack.units:
+                runs.announce(unit)
             progress.begin(*pack.units)
             outcomes = runs.outcomes(pack, progress)
             progress.end(*(outcomes[unit] for unit in pack.units))
-    features.clear()
+    if features is None:
+        kept.clear()
     return study
 
 
@@ -109,11 +118,12 @@ class _Runs:
     interruption: Interruption
     extent: Extent
 
-    def announce(self, arm: str) -> None:
-        """Logs what is trained in an arm."""
-        config = self.study.experiment.arms[arm]
-        blueprint = make_blueprint(config, self.datasets[config.data].summary)
-        log.info("%s: %s", arm, what_is_trained(blueprint, config.filters))
+    def announce(self, unit: Unit) -> None:
+        """Logs what is trained, before the first run of an arm begins."""
+        if unit.seed == 0 and not read_status(unit):
+            config = self.study.experiment.arms[unit.arm]
+            blueprint = make_blueprint(config, self.datasets[config.data].summary)
+            log.info("%s: %s", unit.arm, what_is_trained(blueprint, config.filters))
 
     def outcomes(self, pack: Pack, progress: StudyProgress) -> dict[Unit, str]:
         """What became of each run. Where runs fail together, each is tried alone: it may be the fault of one."""
