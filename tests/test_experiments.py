@@ -38,7 +38,7 @@ def dataset(config: DataConfig) -> Dataset:
 
 def check(experiment: Experiment, monkeypatch: pytest.MonkeyPatch) -> None:
     """What a study is asked before anything is written."""
-    monkeypatch.setattr(runner, "load_dataset", dataset)
+    monkeypatch.setattr(runner, "open_dataset", dataset)
     study = Study(epath.Path("unwritten"), experiment, seeds=1)
     runner.load_datasets(study, study.units)
 

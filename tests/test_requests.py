@@ -145,7 +145,7 @@ def test_describe_prints_the_table(tmp_path: Path, capsys: pytest.CaptureFixture
 def test_describe_takes_images_of_any_shape(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("cnnjax.study.description.load_dataset", lambda config: pytest.fail("no data set is needed"))
+    monkeypatch.setattr("cnnjax.data.streamed.open_dataset", lambda config: pytest.fail("no data set is needed"))
     network = [f"--config.model.{field}" for field in ("name=resnet18", "width=64", "kernel_size=none", "norm=batch")]
     given = ["--mode=describe", "--arms=learned", "--shape=224,224,3", "--config.model.dropout=none"]
     assert ask(tmp_path / "study", *given, *network) == OK
@@ -269,7 +269,7 @@ def test_full_disk_while_data_are_prepared(
     def fail(config: DataConfig) -> None:
         raise RuntimeError("Failed to construct dataset\n[Errno 28] No space left on device: 'shard'")
 
-    monkeypatch.setattr("cnnjax.study.runner.load_dataset", fail)
+    monkeypatch.setattr("cnnjax.study.runner.open_dataset", fail)
     assert ask(tmp_path / "study") == 1
     said = capsys.readouterr().err
     assert said == "the disk is full: Failed to construct dataset [Errno 28] No space left on device: 'shard'\n"

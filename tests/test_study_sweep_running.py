@@ -262,7 +262,7 @@ def test_tpe_is_told_of_what_diverges_and_of_what_has_no_data(
     def load(config: DataConfig) -> None:
         raise RequestError("config.data.name: no such data set")
 
-    monkeypatch.setattr("cnnjax.study.sweep.running.load_dataset", load)
+    monkeypatch.setattr("cnnjax.study.sweep.running.open_dataset", load)
     plant(monkeypatch, PlantedRuns(lambda config, _: math.nan))
     study, _ = sweep(tmp_path / "w", "data.shuffled=true,false", search="tpe", trials=8)
     states = {unit.arm: read_status(unit)["state"] for unit in study.units}
