@@ -233,6 +233,7 @@ def test_arms_and_seeds_that_are_asked_for_alone_are_run(tmp_path: Path, monkeyp
     assert ran == ["learned2"]
 
 
+@pytest.mark.slow
 def test_report_is_made_where_the_last_call_was_killed_before_it(
     finished_study: Study, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -20,7 +20,7 @@ from cnnjax.train.interruption import Interruption
 from cnnjax.train.loop import evaluate
 from cnnjax.train.setup import build_model
 from cnnjax.train.state import Sums, TrainState
-from cnnjax.train.step import Keys, variables_of
+from cnnjax.train.step import Keys, Task, variables_of
 
 
 def host(tree: Any) -> Any:
@@ -141,7 +141,7 @@ def cost(plan: str, toy: Dataset, monkeypatch: pytest.MonkeyPatch) -> tuple[floa
     """Operations of the compiled step, and how many numbers are trained and how many the optimiser keeps."""
     operations: list[float] = []
 
-    def analyse(function: Callable[..., Any], shard: jax.Array, state: Any, inputs: Any) -> None:
+    def analyse(task: Task, function: Callable[..., Any], shard: jax.Array, state: Any, inputs: Any) -> None:
         if function.__name__ == "train_here":  # its loop over steps counts once
             operations.append(spread(function).lower(shard, state, inputs).compile().cost_analysis()["flops"])
 

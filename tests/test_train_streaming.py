@@ -84,6 +84,7 @@ def test_every_example_is_evaluated_once(split: str, runs: dict[str, Assembly]) 
     assert_close(found[0], found[2])
 
 
+@pytest.mark.slow
 def test_filters_are_fitted_and_features_kept_of_what_is_streamed(
     config: Config, streamed: StreamedDataset, digits: Dataset
 ) -> None:
