@@ -2,11 +2,14 @@
 
 import contextlib
 import os
-import queue
 import signal
+import socket
 import sys
 import threading
 from collections.abc import Callable, Iterator
+
+_SIGNALS = (signal.SIGTERM, signal.SIGINT)
+_DONE = b"\0"
 
 
 class Stopped(BaseException):
@@ -81,30 +84,43 @@ def run_interruptibly(work: Callable[[Interruption], int]) -> int:
     signal's number (143 for SIGTERM, 130 for Ctrl-C). Any other exception of the work is raised here.
     """
     interruption = Interruption()
-    arrived: queue.SimpleQueue[int] = queue.SimpleQueue()
     outcome: list[int | BaseException] = []
+    # The kernel may give a signal to any thread, and then the main one sleeps on. Whichever gets it writes it here.
+    arriving, arrived = socket.socketpair()
+    arriving.setblocking(False)
 
     def body() -> None:
         try:
             outcome.append(work(interruption))
         except BaseException as error:
             outcome.append(error)
-        arrived.put(0)
+        arriving.send(_DONE)
 
-    before = {
-        number: signal.signal(number, lambda number, frame: arrived.put(number))
-        for number in (signal.SIGTERM, signal.SIGINT)
-    }
-    threading.Thread(target=body, daemon=True).start()
-    try:
-        while number := arrived.get():
-            interruption.receive(number)
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
+    def leave_it_to_the_main_thread(number: int, frame: object) -> None:
+        """Without a handler of Python's own nothing would be written."""
+
+    with arriving, arrived:
+        woken_before = signal.set_wakeup_fd(arriving.fileno(), warn_on_full_buffer=False)
+        before = {number: signal.signal(number, leave_it_to_the_main_thread) for number in _SIGNALS}
+        threading.Thread(target=body, daemon=True).start()
+        try:
+            _receive_until_done(arrived, interruption)
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
+            signal.set_wakeup_fd(woken_before)
     result = outcome[0]
     if isinstance(result, Stopped):
         leave(interruption.signal)
     if isinstance(result, BaseException):
         raise result
     return result
+
+
+def _receive_until_done(arrived: socket.socket, interruption: Interruption) -> None:
+    while True:
+        for number in arrived.recv(64):
+            if bytes([number]) == _DONE:
+                return
+            if number in _SIGNALS:
+                interruption.receive(number)
