@@ -185,6 +185,7 @@ def test_diverged_run_is_named_and_the_rest_go_on(tmp_path: Path, capsys: pytest
     assert "wild seed 0 diverged" in (workdir / "report.html").read_text()
 
 
+@pytest.mark.slow
 def test_failed_run_is_named_and_the_rest_go_on(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -159,6 +159,7 @@ def test_member_that_diverges_disturbs_no_other(form: Form, toy: Dataset, shared
         assert_identical(states[n], expected[n])
 
 
+@pytest.mark.slow
 def test_idle_slots_change_nothing(toy: Dataset, shared: Shared) -> None:
     expected = train(together(MEMBERS, toy, "map", shared), blank())
     assert_identical(train(together(MEMBERS, toy, "map", shared, slots=5), blank()), expected)
@@ -174,6 +175,7 @@ def test_each_member_is_evaluated_on_every_example_once(packed: Assembly) -> Non
     assert len({float(each.loss) for each in found}) == 3
 
 
+@pytest.mark.slow
 def test_members_with_features_of_their_own_read_their_own(toy: Dataset, shared: Shared) -> None:
     config = override(BASE, {"data.augment": (), "filters": "stage.*=gaussian,frozen;head/.*=init,trained"})
     run = together([config, config], toy, "map", shared)

@@ -53,6 +53,7 @@ def test_equals_scikit_learn(width: int, chunk: int) -> None:
     np.testing.assert_allclose(path.strengths, STRENGTHS)
 
 
+@pytest.mark.slow
 @given(st.integers(2, 12), st.integers(1, 12), st.integers(2, 3), st.integers(1, 13), st.integers(0, 99))
 def test_equals_scikit_learn_at_any_shape(examples: int, width: int, outputs: int, chunk: int, seed: int) -> None:
     features, targets = draw(examples, width, outputs, seed)
