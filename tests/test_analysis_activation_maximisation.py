@@ -44,6 +44,7 @@ def test_penalty_leaves_a_linear_unit_inside() -> None:
     np.testing.assert_allclose((found - np.array(subject.mean)) / subject.std, best, atol=0.02)
 
 
+@pytest.mark.slow
 def test_units_of_all_stages_grow_together() -> None:
     shape = (8, 8, 2)
     subject = subject_of(convnet(3, width=3, depth=1, kernel_size=3), shape)

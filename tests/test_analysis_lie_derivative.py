@@ -49,6 +49,7 @@ def test_a_detector_has_one_that_pooling_does_not_undo(images: np.ndarray, name:
     assert min(found["stage"], found["pool"], found["head"]) > 0.01
 
 
+@pytest.mark.slow
 def test_behind_a_smooth_detector_it_vanishes_with_the_bandwidth() -> None:
     """A wave of w radians a sample has slopes of about w, and their central differences are off by w^2 / 6 of that:
     eight times less at half of w."""
@@ -85,9 +86,8 @@ def test_a_strided_stage_moves_in_its_own_samples() -> None:
     np.testing.assert_allclose(found["stage"], expected, rtol=1e-4)
 
 
-@pytest.mark.parametrize(
-    "name", ["rotation", pytest.param("scale", marks=pytest.mark.slow), pytest.param("shear", marks=pytest.mark.slow)]
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["rotation", "scale", "shear"])
 def test_turns_and_sizes_are_the_limit_of_small_ones(name: str) -> None:
     """The images are moved by SciPy."""
     subject = pooled(IMAGES, nn.tanh, "zeros")

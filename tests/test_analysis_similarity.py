@@ -65,6 +65,7 @@ def test_independent_representations_with_many_features() -> None:
     assert np.isnan(linear_cka(np.ones((5, 2)), x[:5]))
 
 
+@pytest.mark.slow
 def test_stages_of_two_networks() -> None:
     images = np.random.default_rng(2).integers(0, 256, (14, 6, 2)).astype(np.uint8)
     networks = [

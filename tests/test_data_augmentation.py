@@ -108,7 +108,7 @@ def test_no_names_change_nothing() -> None:
 @pytest.mark.parametrize(
     "name",
     [
-        n if n in ("rotation", "noise", "gain") else pytest.param(n, marks=pytest.mark.slow)
+        n if n in ("noise", "gain") else pytest.param(n, marks=pytest.mark.slow)
         for n in sorted(set(TRANSFORMATIONS) - set(AUGMENTATIONS))
     ],
 )

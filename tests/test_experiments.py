@@ -14,7 +14,7 @@ from cnnjax.study.workdir import Study
 
 FOLDER = Path(__file__).resolve().parents[1] / "experiments"
 FILES = {path.stem: path for path in sorted(FOLDER.glob("*.py")) if "\ndef get_config(" in path.read_text()}
-DEEP = ("depth", "linear_combinations", "batchnorm_only", "jarrett", "screening", "unsupervised")
+DEEP = ("depth", "invariance", "linear_combinations", "batchnorm_only", "jarrett", "screening", "unsupervised")
 # The shape, the classes and the training examples before any are held out.
 DATA = {
     "mnist_5k": ((28, 28, 1), 10, 3500),

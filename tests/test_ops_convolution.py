@@ -204,6 +204,7 @@ def test_depthwise_has_a_group_for_each_channel() -> None:
         np.testing.assert_allclose(found, np.swapaxes(expected, 1, 2), atol=1e-4)
 
 
+@pytest.mark.slow
 @given(cases(), st.integers(1, 3))
 def test_shifts_are_the_depthwise_convolution_of_xla_with_its_gradients(case: Case, each: int) -> None:
     """`each` features of each channel, in the order of the channels."""
@@ -319,6 +320,7 @@ def test_convolution_is_correlation_with_a_flipped_kernel(case: Case) -> None:
     np.testing.assert_allclose(np.flip(of_kernel, axes), expected_kernel, atol=1e-4)
 
 
+@pytest.mark.slow
 @given(cases(), st.integers(1, 2))
 def test_transposed_spreads_every_position_by_the_kernel(case: Case, groups: int) -> None:
     pads = pads_of(case)

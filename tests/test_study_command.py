@@ -64,6 +64,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@pytest.mark.slow
 def test_the_chosen_architecture_alone_is_trained(folder: Path) -> None:
     results = pd.read_csv(folder / "study" / "results.csv")
     validation = results[(results.metric == "accuracy") & (results.split == "validation")].set_index("arm").value

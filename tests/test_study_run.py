@@ -234,6 +234,7 @@ def test_head_that_did_not_converge_is_said_in_the_log_and_beside_the_table(
     assert not troubles(other)  # it is no failure
 
 
+@pytest.mark.slow
 def test_features_are_files_until_the_study_ends(
     study: tuple[Study, list[int]], toy: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -88,6 +88,7 @@ def test_bfloat16_rounds_activations_and_nothing_that_is_kept() -> None:
     assert 1e-5 < np.abs(evaluated - plain).max() / np.abs(plain).max() < 0.05
 
 
+@pytest.mark.slow
 def test_run_in_bfloat16_keeps_its_state_in_float32(toy: Dataset) -> None:
     run, state = trained(toy, precision="bfloat16")
     assert {leaf.dtype for leaf in jax.tree.leaves((state.trained, state.stats))} == {np.dtype("float32")}

@@ -194,10 +194,10 @@ def test_frozen_stage_runs_as_in_evaluation(full: Assembly, toy: Dataset) -> Non
     variables = variables_of(*({**frozen, **rest} for frozen, rest in zip(full.inputs.frozen, start[1:3], strict=True)))
     model = build_model(FULL.model, toy.summary)
     change = Augmentation(FULL.data.augment, max_shift=1)
-    images = augment(toy.train.images[order], jax.random.fold_in(keys.augment, 0), np.arange(8), change)
 
     @jax.jit
     def logits() -> jax.Array:
+        images = augment(toy.train.images[order], jax.random.fold_in(keys.augment, 0), np.arange(8), change)
         x = standardise(images, (120.0,), (60.0,))
         x, _ = model.apply(variables, x, until="stage1", train=True, mutable=["batch_stats"])
         x = model.apply(variables, x, after="stage1", until="stage2")

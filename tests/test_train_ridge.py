@@ -128,6 +128,7 @@ def test_relative_strengths_do_not_see_the_scale(width: int) -> None:
     np.testing.assert_allclose(scaled.biases, path.biases, rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_constant_features_alone_predict_the_mean() -> None:
     features, targets = np.full((9, 3), 7, np.float32), draw(9, 1)[1]
     path = ridge_path(array_rows(features), 9, targets, (0.0, 1.0), 4, relative=True)
@@ -145,6 +146,7 @@ def counting(features: np.ndarray) -> tuple[Callable[[int, int], np.ndarray], li
     return rows, reads
 
 
+@pytest.mark.slow
 def test_reads() -> None:
     features, targets = draw(10, 3)
     rows, reads = counting(features)
@@ -197,6 +199,7 @@ def test_refused(change: dict, message: str) -> None:
         ridge_path(**{**arguments, **change})
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("value", [np.nan, np.inf, 1e30])
 @pytest.mark.parametrize("width", [2, 9])
 def test_features_that_are_not_finite_are_no_solution(value: float, width: int) -> None:

@@ -5,10 +5,11 @@ layer sees of the training split (`FITS` and `CENTROID_FITS`, see `cnnjax.filter
 variables of a finished run or a file.
 """
 
+import contextlib
 import dataclasses
 import functools
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 
 import jax
 
@@ -19,7 +20,7 @@ from cnnjax.filters.places import Place
 from cnnjax.filters.plan import Flat
 from cnnjax.filters.unsupervised import FITS
 from cnnjax.layers.initialisers import INITIALISERS
-from cnnjax.ops.keys import fold_in_name
+from cnnjax.ops.keys import fold_in_name, options_for_drawing
 
 Draw = Callable[[jax.Array, tuple[int, ...]], jax.Array]
 
@@ -97,7 +98,10 @@ def check_draws(rules: Mapping[str, FilterRule], places: Mapping[str, Place]) ->
             _check_combines(path, place, rule)
         if rule.source in DRAWN and (rule.source, place.window) not in tried:
             small = dataclasses.replace(place, positions=(), channels=1, features=1)
-            jax.eval_shape(functools.partial(draw, DRAWN[rule.source], place=small), jax.random.key(0))
+            with _naming(small):
+                jax.eval_shape(
+                    functools.partial(_draw, DRAWN[rule.source], positions=(), shape=small.shape), jax.random.key(0)
+                )
             tried.add((rule.source, place.window))
 
 
@@ -107,13 +111,23 @@ def draw(source: Draw, key: jax.Array, place: Place) -> jax.Array:
     Raises:
       RequestError: if the source cannot fill it.
     """
+    with _naming(place):
+        return _compiled_draw()(source, key, place.positions, place.shape)
+
+
+@contextlib.contextmanager
+def _naming(place: Place) -> Iterator[None]:
     try:
-        return _draw(source, key, place.positions, place.shape)
+        yield
     except ValueError as error:
         raise RequestError(f"{place.path}: {error}") from None
 
 
-@functools.partial(jax.jit, static_argnums=(0, 2, 3))
+@functools.cache
+def _compiled_draw() -> Callable[..., jax.Array]:
+    return jax.jit(_draw, static_argnums=(0, 2, 3), compiler_options=options_for_drawing())
+
+
 def _draw(source: Draw, key: jax.Array, positions: tuple[int, ...], shape: tuple[int, ...]) -> jax.Array:
     if not positions:
         return source(key, shape)

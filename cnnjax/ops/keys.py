@@ -33,3 +33,11 @@ def example_keys(key: jax.Array, examples: int, axis_name: str | None) -> jax.Ar
     """
     first = 0 if axis_name is None else jax.lax.axis_index(axis_name) * examples
     return fold_in_each(key, first + jnp.arange(examples))
+
+
+def options_for_drawing() -> dict[str, bool | int | str] | None:
+    """What XLA is told of a program that draws numbers and runs once: its fastest code for them takes a CPU seconds.
+
+    The numbers are the same.
+    """
+    return {"xla_backend_optimization_level": 1} if jax.default_backend() == "cpu" else None

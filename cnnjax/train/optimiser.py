@@ -1,5 +1,7 @@
 """The Optax optimiser that the config describes, its numbers given as arrays."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import optax
@@ -9,6 +11,7 @@ from cnnjax.filters.plan import Flat, is_kernel
 from cnnjax.train.hyperparameters import Hyperparameters
 
 
+@functools.partial(jax.jit, static_argnums=0, inline=True)
 def learning_rate(config: OptimConfig, numbers: Hyperparameters, step: jax.Array) -> jax.Array:
     """The rate of a step (int32, from 0): a linear warm-up from 0, then the named schedule to the end of `steps`.
 

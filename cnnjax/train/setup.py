@@ -22,7 +22,7 @@ from cnnjax.filters.sources import check_draws, draw_values, is_saved
 from cnnjax.models.network import Network
 from cnnjax.models.registry import build
 from cnnjax.models.tracing import abstract_variables
-from cnnjax.ops.keys import stream_key
+from cnnjax.ops.keys import options_for_drawing, stream_key
 from cnnjax.train.devices import check_divides
 
 # The step is an int32 on the device.
@@ -139,12 +139,11 @@ InitFunction = Callable[[int], dict[str, Flat]]
 def init_function(model: Network, summary: DataSummary) -> InitFunction:
     """From a seed to the network's own `params` and `batch_stats` by path, from its initialisers; compiled."""
 
-    @jax.jit
     def init(seed: jax.Array) -> dict[str, Flat]:
         example = jnp.zeros((1, *summary.shape), jnp.float32)
         return _flat_collections(model.init(stream_key(seed, "params"), example))
 
-    return init
+    return jax.jit(init, compiler_options=options_for_drawing())
 
 
 def starting_values(

@@ -6,7 +6,7 @@ training images where these have several sizes.
 
 import dataclasses
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import jax
 import jax.numpy as jnp
@@ -14,13 +14,15 @@ import numpy as np
 
 from cnnjax.data.batches import Batch, EvaluationBatches, TrainingBatches
 from cnnjax.data.feed import Feed
-from cnnjax.data.stream import Stream
 from cnnjax.data.streamed import StreamedDataset
 from cnnjax.filters.plan import Flat
 from cnnjax.train.devices import by_device, distribute, shards, spread
 from cnnjax.train.program import Program, compile_settling, compiler_options
 from cnnjax.train.state import Sums, TrainState
 from cnnjax.train.step import Inputs, Task, evaluate_batch, train_step
+
+if TYPE_CHECKING:
+    from cnnjax.data.stream import Stream
 
 # Each device has its own part of a batch; all else is whole on every device.
 _AXES = Inputs(None, 0, 0, None, None)  # type: ignore[arg-type]
@@ -48,24 +50,27 @@ class Streams:
         self._workers = workers
         self._open: dict[str, Stream] = {}
 
-    def training(self, step: int) -> Stream:
+    def training(self, step: int) -> "Stream":
         """The batches from a step on."""
         if "train" in self._open and self._open["train"].step != step:
             self._open.pop("train").close()
         if "train" not in self._open:
-            state = {"step": step, **self._training.description}
-            self._open["train"] = Stream(self._training, by_device(), self._workers, state)
+            self._open["train"] = self._read(self._training, step)
         return self._open["train"]
 
-    def evaluation(self, split: str, batch: int) -> Stream:
+    def evaluation(self, split: str, batch: int) -> "Stream":
         """The batches of a split from one on."""
         batches = self._evaluation[split]
         if split in self._open and self._open[split].step % batches.batches != batch:
             self._open.pop(split).close()
         if split not in self._open:
-            state = {"step": batch, **batches.description}
-            self._open[split] = Stream(batches, by_device(), self._workers, state)
+            self._open[split] = self._read(batches, batch)
         return self._open[split]
+
+    def _read(self, batches: TrainingBatches | EvaluationBatches, step: int) -> "Stream":
+        from cnnjax.data.stream import Stream  # Grain takes half a second to load, and most runs need none of it
+
+        return Stream(batches, by_device(), self._workers, {"step": step, **batches.description})
 
     @property
     def waited(self) -> float:
