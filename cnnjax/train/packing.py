@@ -21,8 +21,8 @@ from cnnjax.train.population import Form
 from cnnjax.train.setup import build_model
 
 _MEMBERS, _BATCH_SIZE, _SHAPE, _CLASSES = 8, 64, (28, 28, 1), 10
-_WIDTHS = (8, 64)
-_ROUNDS, _STEPS = 5, 10
+_WIDTHS = (8, 32)
+_ROUNDS, _STEPS = 5, 5
 _FORMS: tuple[Form, ...] = ("vmap", "map")
 
 # Runs together are taken to be faster from here on: less is within what a measurement differs from the next.
@@ -51,7 +51,7 @@ def measure_gains(interruption: Interruption) -> list[Gain]:
     gains: list[Gain] = []
     for width in _WIDTHS:
         config = Config(
-            model=ModelConfig(name="convnet", width=width),
+            model=ModelConfig(name="convnet", depth=1, width=width),
             data=DataConfig(name="noise"),
             optim=OptimConfig(schedule="constant"),
             train=TrainConfig(batch_size=_BATCH_SIZE * jax.device_count(), epochs=1e6),
