@@ -14,7 +14,7 @@ import cnnjax
 from cnnjax.config import override
 from cnnjax.data.dataset import load_dataset
 from cnnjax.study.experiment import read_experiment
-from cnnjax.study.run import _items
+from cnnjax.study.open_run import _items
 from cnnjax.train.assembly import Assembly, assemble
 from cnnjax.train.beginning import Shared
 from cnnjax.train.checkpoint import Checkpoints
@@ -72,7 +72,7 @@ import jax
 import numpy as np
 from etils import epath
 
-from cnnjax.study.run import _items
+from cnnjax.study.open_run import _items
 from cnnjax.train.checkpoint import Checkpoints
 from tests.test_devices import STEPS, assembled
 

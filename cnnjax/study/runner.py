@@ -15,7 +15,7 @@ from cnnjax.study.files import DiskFull, is_disk_full, write_json
 from cnnjax.study.measuring import check_measures
 from cnnjax.study.packs import Pack, choose_packs
 from cnnjax.study.progress import StudyProgress
-from cnnjax.study.run import WHOLE, Extent, run_pack
+from cnnjax.study.run import WHOLE, Extent, Work, run_pack
 from cnnjax.study.sources import foresee_sources
 from cnnjax.study.workdir import Study, Unit, read_status, write_study
 from cnnjax.train.beginning import Shared
@@ -90,58 +90,46 @@ def run_study(
             study = dataclasses.replace(study, packs=choices)
             write_study(study)
     kept = features or FileStore(study.folder)
-    shared = Shared(features=kept)
-    runs = _Runs(study, datasets, shared, interruption, extent)
     seed_after_seed = all(pack.form is None for pack in packs)
     with StudyProgress(console, units) as progress:
+        work = Work(
+            study.experiment.arms, datasets, Shared(features=kept), study.folder, progress, interruption, extent
+        )
         for before, pack in zip([None, *packs], packs, strict=False):
             interruption.check()
             if before and before.units[0].seed != pack.units[0].seed and seed_after_seed and features is None:
                 kept.forget_unused()
             for unit in pack.units:
-                runs.announce(unit)
+                _announce(unit, work)
             progress.begin(*pack.units)
-            outcomes = runs.outcomes(pack, progress)
+            outcomes = _outcomes(pack, work)
             progress.end(*(outcomes[unit] for unit in pack.units))
     if features is None:
         kept.clear()
     return study
 
 
-@dataclasses.dataclass(frozen=True)
-class _Runs:
-    """What all packs of a study are run with."""
+def _announce(unit: Unit, work: Work) -> None:
+    """Logs what is trained, before the first run of an arm begins."""
+    if unit.seed == 0 and not read_status(unit):
+        config, dataset = work.of(unit)
+        log.info("%s: %s", unit.arm, what_is_trained(make_blueprint(config, dataset.summary), config.filters))
 
-    study: Study
-    datasets: dict[DataConfig, AnyDataset]
-    shared: Shared
-    interruption: Interruption
-    extent: Extent
 
-    def announce(self, unit: Unit) -> None:
-        """Logs what is trained, before the first run of an arm begins."""
-        if unit.seed == 0 and not read_status(unit):
-            config = self.study.experiment.arms[unit.arm]
-            blueprint = make_blueprint(config, self.datasets[config.data].summary)
-            log.info("%s: %s", unit.arm, what_is_trained(blueprint, config.filters))
-
-    def outcomes(self, pack: Pack, progress: StudyProgress) -> dict[Unit, str]:
-        """What became of each run. Where runs fail together, each is tried alone: it may be the fault of one."""
-        arms = self.study.experiment.arms
-        try:
-            return run_pack(
-                pack, arms, self.datasets, self.shared, self.study.folder, progress, self.interruption, self.extent
-            )
-        except Exception as error:
-            if is_disk_full(error):
-                folder = pack.units[0].folder
-                raise DiskFull(f"the disk is full: {folder} cannot be written; free some room and run again") from error
-            log.debug("%s", traceback.format_exc())
-            reason = f"{type(error).__name__}: {error}".splitlines()[0]
-            if pack.form is not None:
-                log.warning("%d runs failed together (%s); each is run alone", len(pack.units), reason)
-                return {unit: self.outcomes(Pack((unit,)), progress)[unit] for unit in pack.units}
-            where = traceback.extract_tb(error.__traceback__)[-1]
-            failed = {"state": "failed", "error": reason, "where": f"{where.filename}:{where.lineno}"}
-            write_json(pack.units[0].folder / "status.json", failed)
-            return {pack.units[0]: f"failed ({reason})"}
+def _outcomes(pack: Pack, work: Work) -> dict[Unit, str]:
+    """What became of each run. Where runs fail together, each is tried alone: it may be the fault of one."""
+    try:
+        return run_pack(pack, work)
+    except Exception as error:
+        if is_disk_full(error):
+            folder = pack.units[0].folder
+            raise DiskFull(f"the disk is full: {folder} cannot be written; free some room and run again") from error
+        log.debug("%s", traceback.format_exc())
+        reason = f"{type(error).__name__}: {error}".splitlines()[0]
+        if pack.form is not None:
+            log.warning("%d runs failed together (%s); each is run alone", len(pack.units), reason)
+            return {unit: _outcomes(Pack((unit,)), work)[unit] for unit in pack.units}
+        where = traceback.extract_tb(error.__traceback__)[-1]
+        failed = {"state": "failed", "error": reason, "where": f"{where.filename}:{where.lineno}"}
+        write_json(pack.units[0].folder / "status.json", failed)
+        return {pack.units[0]: f"failed ({reason})"}

@@ -1,0 +1,155 @@
+"""A run with its files open: what it is, where it goes on from, and where it writes."""
+
+import contextlib
+import dataclasses
+import logging
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from cnnjax.analysis.gradients import gradient_norms
+from cnnjax.analysis.subject import Subject
+from cnnjax.config import Config
+from cnnjax.data.streamed import AnyDataset
+from cnnjax.filters.plan import Flat
+from cnnjax.study.files import write_json
+from cnnjax.study.records import MetricsFile, Row
+from cnnjax.study.workdir import Unit
+from cnnjax.train.assembly import Member, best_variables
+from cnnjax.train.beginning import sizes_of
+from cnnjax.train.checkpoint import Checkpoint, Checkpoints
+from cnnjax.train.loop import Plan
+from cnnjax.train.optimiser import learning_rate
+from cnnjax.train.program import Report
+from cnnjax.train.setup import build_model
+from cnnjax.train.state import Best, TrainState
+from cnnjax.train.step import variables_of
+
+log = logging.getLogger(__name__)
+
+
+@dataclasses.dataclass(frozen=True)
+class OpenRun:
+    """A run that is ready to be trained.
+
+    Attributes:
+      plan: its member's, no longer than it is wanted.
+      saved: None at the start.
+      seconds: of `train`, `preparation` and, of streamed data, `data_wait` so far; of runs trained together each has
+        its share. Changed as it trains.
+    """
+
+    unit: Unit
+    config: Config
+    dataset: AnyDataset
+    member: Member
+    plan: Plan
+    saved: Checkpoint | None
+    checkpoints: Checkpoints
+    metrics: MetricsFile
+    seconds: dict[str, float]
+
+    @property
+    def step(self) -> int:
+        """That it goes on from."""
+        return self.saved.step if self.saved else 0
+
+    def state(self) -> TrainState:
+        """At `step`."""
+        return _state_of(self.saved) if self.saved else self.member.state
+
+    def append(self, step: int, split: str, values: Row) -> None:
+        """Adds a row to the metrics."""
+        epoch = round(step / self.member.steps_per_epoch, 6)
+        self.metrics.append({"step": step, "epoch": epoch, "split": split, **values})
+
+    def report(self, step: int, report: Report) -> None:
+        """Adds what an evaluation says."""
+        rate = learning_rate(self.config.optim, self.member.inputs.numbers, jnp.int32(step - 1))
+        extra = {"learning_rate": float(rate), "seconds": self.seconds["train"]}
+        self.append(step, "train", {**report.train.metrics(), **extra})
+        self.append(step, "validation", report.validation.metrics())
+
+    def save(self, step: int, state: TrainState) -> None:
+        """Keeps a state to go on from."""
+        self.checkpoints.save(step, _items(state, self.member), {"seconds": self.seconds})
+        write_json(self.unit.folder / "status.json", {"state": "running", "step": step, "steps": self.plan.steps})
+
+    def status(self, state: TrainState, test: dict[str, float] | None) -> dict[str, Any]:
+        """Of a run that has come as far as was wanted: its last state, and its metrics on the test split if it was
+        read."""
+        plan = self.plan
+        examples = plan.validation[1] - plan.validation[0]
+        metrics = {"validation": {"accuracy": int(state.best.correct) / examples}}
+        reached = {"step": plan.stop, "steps": plan.steps, "best_step": int(state.best.step)}
+        if plan.stop < plan.steps:
+            epoch = plan.stop / self.member.steps_per_epoch
+            return {"state": "paused", **reached, "epoch": epoch, "metrics": metrics, "seconds": self.seconds}
+        return {
+            "state": "finished",
+            **reached,
+            "metrics": {**metrics, **({"test": test} if test else {})},
+            **sizes_of(self.member.blueprint),
+            "seconds": self.seconds,
+        }
+
+
+@contextlib.contextmanager
+def opened(
+    unit: Unit, config: Config, dataset: AnyDataset, member: Member, preparation: float, until: float | None
+) -> Iterator[OpenRun]:
+    """A run with its files open.
+
+    Args:
+      preparation: seconds that its share of the preparation took.
+      until: epochs, see `cnnjax.study.run.Extent`.
+    """
+    plan = member.plan
+    if until is not None:
+        wanted = until * member.steps_per_epoch
+        plan = dataclasses.replace(plan, stop=next((b for b in plan.boundaries if b >= wanted), plan.steps))
+    with contextlib.closing(Checkpoints(unit.folder / "checkpoints")) as checkpoints:
+        saved = checkpoints.newest(_items(member.state, member))
+        if saved:
+            log.info("%s seed %d: going on from step %d", unit.arm, unit.seed, saved.step)
+        spent: Mapping[str, float] = saved.progress["seconds"] if saved else {}
+        seconds = {"train": spent.get("train", 0.0), "preparation": preparation}
+        if member.streams:
+            seconds["data_wait"] = spent.get("data_wait", 0.0)
+        with contextlib.closing(MetricsFile(unit.folder, saved.step if saved else -1)) as metrics:
+            yield OpenRun(unit, config, dataset, member, plan, saved, checkpoints, metrics, seconds)
+
+
+def gradients_function(run: OpenRun) -> Callable[[Flat, Flat], Row]:
+    """The measure `gradients` of variables on their way: `gradient_norm/<path>` of each kernel."""
+    summary, settings = run.dataset.summary, run.config.measures
+    model = build_model(run.config.model, summary)
+    images, labels = run.dataset.train.images[: settings.images], run.dataset.train.labels[: settings.images]
+    key = jax.random.key(run.unit.seed)
+
+    def measure(params: Flat, stats: Flat) -> Row:
+        variables = variables_of(*jax.device_get((params, stats)))
+        subject = Subject(model, variables, summary.mean, summary.std, summary.low, summary.high)
+        found = gradient_norms(subject, images, labels, key=key, batch_size=settings.batch_size)
+        return {f"{it.metric}/{it.stage}": it.value for it in found if it.metric == "gradient_norm"}
+
+    return measure
+
+
+def _items(state: TrainState, member: Member) -> dict[str, Any]:
+    """What a checkpoint holds: `best`, all variables of the best evaluation, and `state`, the rest of the state."""
+    scores = {"correct": state.best.correct, "step": state.best.step}
+    return {
+        "best": best_variables(state, member.inputs.frozen),
+        "state": {**state._asdict(), "best": scores},
+    }
+
+
+def _state_of(saved: Checkpoint) -> TrainState:
+    """The state that `_items` took apart."""
+    values, variables = saved.items["state"], saved.items["best"]
+    trained = {path: variables["params"][path] for path in values["trained"]}
+    stats = {path: variables["batch_stats"][path] for path in values["stats"]}
+    return TrainState(**{**values, "best": Best(trained, stats, **values["best"])})
