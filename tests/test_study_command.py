@@ -10,6 +10,8 @@ from cnnjax.study.request import OK, WRONG_REQUEST
 from launch import main
 from tests.launching import EXPERIMENT, ROOT
 
+pytestmark = pytest.mark.slow
+
 SCREENING = '''"""Do random filters choose?"""
 
 from cnnjax.config import Config, DataConfig, ModelConfig, StudyConfig, TrainConfig
@@ -64,7 +66,6 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-@pytest.mark.slow
 def test_the_chosen_architecture_alone_is_trained(folder: Path) -> None:
     results = pd.read_csv(folder / "study" / "results.csv")
     validation = results[(results.metric == "accuracy") & (results.split == "validation")].set_index("arm").value
@@ -96,7 +97,6 @@ def test_top_is_for_screenings_alone(tmp_path: Path, capsys: pytest.CaptureFixtu
     assert not (tmp_path / "w").exists()
 
 
-@pytest.mark.slow
 def test_the_rest_is_trained_when_no_number_is_given(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     before = {path: time for path, time in written(folder).items() if "random" in path or "linear" in path}
     assert ask(folder) == OK
