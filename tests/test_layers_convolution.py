@@ -176,3 +176,15 @@ def same_padding(size: int, window: int, stride: int) -> tuple[int, int]:
     """So much that there are ceil(size / stride) positions, the odd element after."""
     total = max((math.ceil(size / stride) - 1) * stride + window - size, 0)
     return total // 2, math.ceil(total / 2)
+
+
+def test_strides_and_dilations_of_each_direction() -> None:
+    """As lecture 000 has them: so many elements along one direction, so many along another."""
+    x = whole_numbers(1, 6, 9, 1)
+    layer = Conv(features=1, kernel_size=(2, 3), strides=(2, 1), padding="valid", dilation=(1, 3), use_bias=False)
+    kernel = whole_numbers(2, 3, 1, 1)
+    found = layer.apply({"params": {"kernel": kernel}}, x)
+    spread = np.zeros((2, 7), np.float32)
+    spread[:, ::3] = kernel[..., 0, 0]
+    expected = scipy.signal.correlate2d(x[0, :, :, 0], spread, "valid")[::2]
+    np.testing.assert_allclose(found[0, :, :, 0], expected, atol=1e-5)

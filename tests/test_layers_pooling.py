@@ -19,6 +19,7 @@ SUMMARIES = {
     "max": [[9, 7], [9, 7]],
     "average": [[5, 5], [5, 5]],
     "l2": np.sqrt(ROOT[2]),
+    "l2_norm": 2 * np.sqrt(ROOT[2]),  # of a rectangular neighbourhood, as lecture 001 has it
     "lp": np.cbrt(ROOT[3]),
     "gaussian": [[5, 5], [5, 5]],
     "distance": [[5, 5], [5, 5]],

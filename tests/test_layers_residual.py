@@ -155,7 +155,7 @@ def test_padded_shortcut_cannot_drop_channels() -> None:
         ({"shortcut": "paded"}, "unknown shortcut 'paded'; did you mean 'padded'?"),
         (
             {"parts": Parts(padding="valid")},
-            "padding 'valid' shrinks a residual block's branch; it takes same, reflect or circular",
+            "padding 'valid' shrinks a residual block's branch; the others keep the grid",
         ),
     ],
 )

@@ -167,6 +167,10 @@ def test_causal_padding_sees_nothing_that_comes_later() -> None:
             {"pool": "stochastic", "downsample": "blur"},
             "downsample 'blur' takes the place of pool max",
         ),
+        ({"pool": "none", "downsample": "blur"}, "downsample 'blur' has no stride to blur here, with pool 'none'"),
+        ({"pool": "max_blur", "downsample": "blur"}, "downsample 'blur' has no stride to blur here"),
+        ({"pool": "dynamic", "depth": 1, "downsample": "blur"}, "downsample 'blur' has no stride to blur here"),
+        ({"kernel_size": 1, "dilation": 2}, "a kernel_size of 1 has nothing to dilate"),
         ({"downsample": "blurr"}, "unknown downsample 'blurr'; did you mean 'blur'?"),
         ({"connectivity": "dense", "padding": "circular"}, "connectivity 'dense' has no border"),
         ({"connectivity": "dense", "padding": "causal"}, "connectivity 'dense' has no border"),
@@ -247,9 +251,11 @@ def test_baseline_of_mnist1d_has_5210_parameters() -> None:
 
 @pytest.mark.slow
 def test_a_step_lowers_the_loss() -> None:
-    models = (convnet(3, width=2, kernel_size=3), convnet_mnist1d(3, width=3))
-    for before, after in [losses_around_a_step(model, (6, 16, 1), classes=3, lr=0.05) for model in models]:
-        assert after < before
+    small = convnet(3, width=2, kernel_size=3, depth=1)
+    shapes = {small: ((6, 16, 1), (4, 8, 8, 1), (4, 6, 6, 6, 1)), convnet_mnist1d(3, width=3): ((6, 16, 1),)}
+    for model, shape in [(model, shape) for model, of_model in shapes.items() for shape in of_model]:
+        before, after = losses_around_a_step(model, shape, classes=3, lr=0.05)
+        assert after < before, shape
 
 
 @pytest.mark.slow

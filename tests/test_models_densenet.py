@@ -85,7 +85,10 @@ def test_one_and_three_dimensions(spatial: tuple[int, ...]) -> None:
     ("fields", "says"),
     [
         ({"stem": "image"}, "unknown stem 'image'; did you mean 'imagenet'?"),
-        ({"padding": "valid"}, "padding 'valid' shrinks a densely connected layer; it takes same, reflect or circular"),
+        (
+            {"padding": "valid"},
+            "padding 'valid' shrinks a densely connected layer; the others keep the grid",
+        ),
     ],
 )
 def test_wrong_request(fields: dict[str, str], says: str) -> None:

@@ -156,7 +156,7 @@ def test_one_dimension() -> None:
         ({"stem": "tiny"}, "unknown stem 'tiny'; there are: imagenet, small"),
         (
             {"padding": "valid"},
-            "padding 'valid' shrinks an inception module's branches; it takes same, reflect or circular",
+            "padding 'valid' shrinks an inception module's branches; the others keep the grid",
         ),
     ],
 )

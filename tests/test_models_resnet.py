@@ -132,7 +132,7 @@ def test_plain_networks_are_those_without_shortcuts() -> None:
         ),
         (
             {"padding": "valid"},
-            "padding 'valid' shrinks a residual block's branch; it takes same, reflect or circular",
+            "padding 'valid' shrinks a residual block's branch; the others keep the grid",
         ),
     ],
 )

@@ -31,6 +31,15 @@ LOGITS = {
     "resnet50": [0.03108309, -0.9288176, -0.1275219],
     "densenet121": [-0.08020277, 0.3055525, -0.5423953],
     "densenet161": [0.1321048, 0.5057949, -0.4709204],
+    "vgg13": [-0.3432412, -0.1663649, -0.5920101],
+    "vgg16": [-0.8240693, -0.5774592, 0.1427082],
+    "vgg19": [-0.06445193, 0.3526568, 0.1187047],
+    "vgg13_bn": [-1.524864, 0.1714913, -0.5741205],
+    "vgg19_bn": [-0.6619702, -0.7807821, -0.4398586],
+    "resnet101": [0.007788658, -0.8881124, -0.4348626],
+    "resnet152": [0.4613562, -1.288926, -1.129969],
+    "densenet169": [-0.4905819, 0.2714458, -0.1179979],
+    "densenet201": [0.4123725, -0.3420133, -0.7706707],
     "googlenet": [1.405376, 1.782981, -1.033888],
     "googlenet published": [0.8776059, 0.8539997, -0.4152175],
 }
@@ -149,7 +158,8 @@ def test_a_file_that_does_not_fit_names_the_first_tensors(tmp_path: Path) -> Non
     path = published_file("resnet18", tmp_path, width=2)
     load_torch(path, "resnet18", width=2)
     tensors = load_file(path)
-    del tensors["layer1.0.bn2.running_mean"], tensors["layer4.1.conv2.weight"]
+    for name in ("layer1.0.bn2.running_mean", "layer2.0.bn2.running_mean", "layer4.1.conv2.weight"):
+        del tensors[name]
     tensors["conv1.weight"] = np.zeros((2, 3, 5, 5), np.float32)
     tensors["layer5.0.conv1.weight"] = np.zeros((2, 2), np.float32)
     tensors["bn1.num_batches_tracked"] = np.zeros((), np.int64)
@@ -158,9 +168,9 @@ def test_a_file_that_does_not_fit_names_the_first_tensors(tmp_path: Path) -> Non
         load_torch(path, "resnet18", width=2)
     message = str(caught.value)
     assert message.startswith(f"{path} does not fit resnet18: missing layer")
-    assert "layer1.0.bn2.running_mean" in message and "layer4.1.conv2.weight" in message
-    assert "misshapen conv1.weight (2, 3, 5, 5): it does not make (7, 7, 3, 2)" in message
-    assert message.endswith("; and 1 more")
+    assert message.count("running_mean") + message.count("layer4.1.conv2.weight") == 2
+    misshapen = "misshapen conv1.weight (2, 3, 5, 5): it does not make (7, 7, 3, 2)"
+    assert message.endswith(f" and 1 more; {misshapen}; left over layer5.0.conv1.weight")
     assert "\n" not in message and "num_batches" not in message
 
 

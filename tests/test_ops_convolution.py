@@ -346,9 +346,15 @@ def test_transposed_spreads_every_position_by_the_kernel(case: Case, groups: int
     cut = tuple(slice(before, size - after) for size, (before, after) in zip(spread, pads, strict=True))
     expected = expected[(slice(None), *cut)]
     np.testing.assert_allclose(found, expected, atol=1e-3)
-    of_x, of_kernel = back(expected)
-    product = float((expected**2).sum())  # the map is linear in either operand
-    np.testing.assert_allclose([np.vdot(x, of_x), np.vdot(kernel, of_kernel)], product, rtol=1e-4, atol=1e-2)
+    # The map is linear in either operand: its gradient meets every change of one as the output's own change.
+    weights = whole_numbers(5, *expected.shape)
+    of_x, of_kernel = back(weights)
+    for change in (whole_numbers(3, *x.shape), whole_numbers(11, *x.shape)):
+        moved = correlate_transposed(change, kernel, **options)
+        np.testing.assert_allclose(np.vdot(change, of_x), np.vdot(moved, weights), rtol=1e-4, atol=1e-2)
+    for change in (whole_numbers(3, *kernel.shape), whole_numbers(11, *kernel.shape)):
+        moved = correlate_transposed(x, change, **options)
+        np.testing.assert_allclose(np.vdot(change, of_kernel), np.vdot(moved, weights), rtol=1e-4, atol=1e-2)
 
 
 def test_output_padding_is_less_than_the_stride() -> None:

@@ -38,9 +38,9 @@ class LocalConv(nn.Module):
 
     features: int
     kernel_size: int | tuple[int, ...]
-    strides: int = 1
+    strides: int | tuple[int, ...] = 1
     padding: Padding = "same"
-    dilation: int = 1
+    dilation: int | tuple[int, ...] = 1
     groups: int = 1
     border: Border = "zeros"
     fill: float = 0.0
@@ -95,9 +95,9 @@ class DenseConv(nn.Module):
 
     features: int
     kernel_size: int | tuple[int, ...]
-    strides: int = 1
+    strides: int | tuple[int, ...] = 1
     padding: Padding = "same"
-    dilation: int = 1
+    dilation: int | tuple[int, ...] = 1
     use_bias: bool = True
     kernel_init: Initializer = INITIALISERS["lecun"]
     bias_init: BiasInitialiser = zero_bias
@@ -123,9 +123,9 @@ def local_from_convolution(
     bias: jax.Array | None,
     spatial: Sequence[int],
     *,
-    strides: int = 1,
+    strides: int | tuple[int, ...] = 1,
     padding: Padding = "same",
-    dilation: int = 1,
+    dilation: int | tuple[int, ...] = 1,
 ) -> dict[str, jax.Array]:
     """The parameters of the `LocalConv` that equals a convolution of the same groups, border and fill.
 
@@ -148,9 +148,9 @@ def dense_from_convolution(
     bias: jax.Array | None,
     spatial: Sequence[int],
     *,
-    strides: int = 1,
+    strides: int | tuple[int, ...] = 1,
     padding: Padding = "same",
-    dilation: int = 1,
+    dilation: int | tuple[int, ...] = 1,
     groups: int = 1,
     border: Border = "zeros",
     fill: float = 0.0,

@@ -30,9 +30,9 @@ class Conv(nn.Module):
 
     features: int
     kernel_size: int | tuple[int, ...]
-    strides: int = 1
+    strides: int | tuple[int, ...] = 1
     padding: Padding = "same"
-    dilation: int = 1
+    dilation: int | tuple[int, ...] = 1
     groups: int = 1
     border: Border = "zeros"
     fill: float = 0.0
@@ -73,9 +73,9 @@ class DepthwiseSeparableConv(nn.Module):
 
     features: int
     kernel_size: int | tuple[int, ...]
-    strides: int = 1
+    strides: int | tuple[int, ...] = 1
     padding: Padding = "same"
-    dilation: int = 1
+    dilation: int | tuple[int, ...] = 1
     border: Border = "zeros"
     use_bias: bool = True
     kernel_init: Initializer = INITIALISERS["lecun"]
@@ -117,9 +117,9 @@ class ConvTranspose(nn.Module):
 
     features: int
     kernel_size: int | tuple[int, ...]
-    strides: int = 1
+    strides: int | tuple[int, ...] = 1
     padding: Padding = "same"
-    dilation: int = 1
+    dilation: int | tuple[int, ...] = 1
     output_padding: int = 0
     groups: int = 1
     use_bias: bool = True

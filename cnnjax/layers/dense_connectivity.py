@@ -42,7 +42,7 @@ def densely_connected(parts: Parts, depth: int, growth: int, *, bottleneck: bool
       RequestError: for `valid` borders: what has shrunk cannot be concatenated.
     """
     if parts.padding == "valid":
-        raise RequestError("padding 'valid' shrinks a densely connected layer; it takes same, reflect or circular")
+        raise RequestError("padding 'valid' shrinks a densely connected layer; the others keep the grid")
 
     def layer() -> Sequential:
         reduction = [_preactivated(parts, _BOTTLENECK * growth, 1)] if bottleneck else []

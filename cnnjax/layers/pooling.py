@@ -20,6 +20,7 @@ from cnnjax.ops.pooling import (
     expected_stochastic_pool,
     gaussian_pool,
     l2_pool,
+    lp_norm_pool,
     lp_pool,
     max_blur_pool,
     max_pool,
@@ -48,8 +49,8 @@ class WindowPool(nn.Module):
     """
 
     summary: Callable[..., jax.Array]
-    window: int
-    strides: int | None = None
+    window: int | tuple[int, ...]
+    strides: int | tuple[int, ...] | None = None
     padding: Padding = "valid"
     border: Border = "zeros"
     exact: bool = False
@@ -65,8 +66,8 @@ class WindowPool(nn.Module):
 class LpPool(nn.Module):
     """(mean of |x|^order)^(1 / order) of each window; the other attributes as in `WindowPool`."""
 
-    window: int
-    strides: int | None = None
+    window: int | tuple[int, ...]
+    strides: int | tuple[int, ...] | None = None
     padding: Padding = "valid"
     border: Border = "zeros"
     exact: bool = False
@@ -87,8 +88,8 @@ class MaxBlurPool(nn.Module):
     attributes as in `WindowPool`, with `same` padding that of stride 1.
     """
 
-    window: int
-    strides: int | None = None
+    window: int | tuple[int, ...]
+    strides: int | tuple[int, ...] | None = None
     padding: Padding = "valid"
     border: Border = "zeros"
     exact: bool = False
@@ -114,8 +115,8 @@ class StochasticPool(nn.Module):
     None for one device.
     """
 
-    window: int
-    strides: int | None = None
+    window: int | tuple[int, ...]
+    strides: int | tuple[int, ...] | None = None
     padding: Padding = "valid"
     border: Border = "zeros"
     exact: bool = False
@@ -142,7 +143,7 @@ class NoPool(nn.Module):
 
 
 def _bordered(
-    x: jax.Array, window: int, strides: int | None, padding: Padding, border: Border
+    x: jax.Array, window: int | tuple[int, ...], strides: int | tuple[int, ...] | None, padding: Padding, border: Border
 ) -> tuple[jax.Array, Padding]:
     """The input with what the border holds, and the padding that is still to be added."""
     if border == "zeros":
@@ -161,7 +162,11 @@ def _on_any_device(layer: Callable[..., nn.Module]) -> Callable[..., nn.Module]:
 
 
 def _no_pool(
-    window: int, strides: int | None = None, padding: Padding = "valid", *, axis_name: str | None = None
+    window: int | tuple[int, ...],
+    strides: int | tuple[int, ...] | None = None,
+    padding: Padding = "valid",
+    *,
+    axis_name: str | None = None,
 ) -> nn.Module:
     del window, strides, padding, axis_name
     return NoPool()
@@ -171,6 +176,7 @@ POOLS: dict[str, Callable[..., nn.Module]] = {
     "max": _on_any_device(functools.partial(WindowPool, max_pool)),
     "average": _on_any_device(functools.partial(WindowPool, average_pool)),
     "l2": _on_any_device(functools.partial(WindowPool, l2_pool)),
+    "l2_norm": _on_any_device(functools.partial(WindowPool, functools.partial(lp_norm_pool, order=2))),
     "lp": _on_any_device(LpPool),
     "gaussian": _on_any_device(functools.partial(WindowPool, gaussian_pool)),
     "distance": _on_any_device(functools.partial(WindowPool, distance_pool)),

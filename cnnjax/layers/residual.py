@@ -135,7 +135,7 @@ def residual_block(
     choose(dict.fromkeys(get_args(BlockKind)), kind, "block")
     choose(dict.fromkeys(FORMS), form, "form")
     if parts.padding == "valid" and shortcut != "none":
-        raise RequestError("padding 'valid' shrinks a residual block's branch; it takes same, reflect or circular")
+        raise RequestError("padding 'valid' shrinks a residual block's branch; the others keep the grid")
     features_out = features * EXPANSION[kind]
     make_shortcut = choose(SHORTCUTS, shortcut, "shortcut")
     blurred = parts.downsample == "blur" and strides > 1

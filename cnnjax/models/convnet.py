@@ -60,6 +60,10 @@ def convnet(
         raise RequestError(f"pool {pool!r} has no windows here, and no pool_stride; leave it out")
     if windowless and pool in ("none", "global_average", "global_max") and pool_size is not None:
         raise RequestError(f"pool {pool!r} has no windows here, and no pool_size; leave it out")
+    if dilation > 1 and kernel_size == 1:
+        raise RequestError(f"a kernel_size of 1 has nothing to dilate; leave the dilation of {dilation} out")
+    if downsample == "blur" and (windowless or pool == "max_blur"):
+        raise RequestError(f"downsample 'blur' has no stride to blur here, with pool {pool!r}; leave it out")
     windows = "max" if pool in REGION_POOLS else pool
     parts = Parts(act, norm, windows, padding, init, connectivity, axis_name, downsample, pool_order)
     size = 2 if pool_size is None else pool_size

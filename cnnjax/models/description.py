@@ -43,7 +43,8 @@ def describe(model: Network, input_shape: tuple[int, ...]) -> "pd.DataFrame":
         output: the shape of one example behind the stage;
         parameters: numbers trained if nothing is frozen;
         multiply_adds: of one example, in convolutions and dense layers;
-        activation_bytes: of the stage's output for one example, in float32;
+        activation_bytes: of what the stage gives to the next, for one example in float32; what is made within it is not
+          counted;
         receptive_field, stride, offset: behind the stage, in input elements along each spatial dimension: how many one
           unit sees, how far apart two neighbours' are, and where the first one starts (negative in the padding). Empty
           where the stage mixes all positions.

@@ -107,7 +107,7 @@ def googlenet(
     kind = choose(_FORMS, form, "form")
     parts = Parts(act, kind.norm if norm is None else norm, pool, padding, init, connectivity, axis_name)
     if padding == "valid":
-        raise RequestError("padding 'valid' shrinks an inception module's branches; it takes same, reflect or circular")
+        raise RequestError("padding 'valid' shrinks an inception module's branches; the others keep the grid")
     responses = kind.responses and norm is None
     block = _block_with_epsilon(parts)
     first = choose(_STEMS, stem, "stem")(parts, block, width, responses)

@@ -5,6 +5,7 @@ import inspect
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 import pydantic
 
 from cnnjax.config import ModelConfig, RequestError, choose, explain, nearest
@@ -66,7 +67,7 @@ def build(name: str, *, num_classes: int, axis_name: str | None = None, **fields
     for field in fields:
         if field not in accepted:
             raise RequestError(f"model {name} has no field {field!r}; {nearest(field, accepted or {'none'})}")
-    if not isinstance(num_classes, int) or num_classes < 1:
+    if not isinstance(num_classes, int | np.integer) or num_classes < 1:
         raise RequestError(f"num_classes must be a whole number of at least 1; given {num_classes!r}")
     try:
         checked = ModelConfig(name=name, **fields)
@@ -75,4 +76,4 @@ def build(name: str, *, num_classes: int, axis_name: str | None = None, **fields
     fields = {field: getattr(checked, field) for field in fields}
     if "axis_name" in inspect.signature(make).parameters:
         fields["axis_name"] = axis_name
-    return make(num_classes, **fields)
+    return make(int(num_classes), **fields)

@@ -75,17 +75,23 @@ def published_network(path: str | Path, name: str, **fields: Any) -> tuple[Netwo
     model = build(name, num_classes=len(tensors[classifier]), **fields)
     wanted = traverse_util.flatten_dict(abstract_variables(model, (224, 224, 3)), sep="/")
     names = {place: torch_name(place, family) for place in wanted}
-    found, problems = {}, [f"missing {there}" for there in names.values() if there not in tensors]
+    problems: dict[str, list[str]] = {"missing": [there for there in names.values() if there not in tensors]}
+    found, problems["misshapen"] = {}, []
     for place, there in names.items():
         if there in tensors:
             found[place] = _arrange(tensors[there], family.flattened.get(there, 1))
             if found[place].shape != wanted[place].shape:
-                problems.append(f"misshapen {there} {tensors[there].shape}: it does not make {wanted[place].shape}")
-    left_over = sorted(set(tensors) - set(names.values()))
-    problems += [f"left over {there}" for there in left_over if not re.fullmatch(family.ignored, there)]
-    if problems:
-        more = f"; and {len(problems) - 3} more" if len(problems) > 3 else ""
-        raise RequestError(f"{path} does not fit {name}: {'; '.join(problems[:3])}{more}")
+                shapes = f"{tensors[there].shape}: it does not make {wanted[place].shape}"
+                problems["misshapen"].append(f"{there} {shapes}")
+    unknown = sorted(set(tensors) - set(names.values()))
+    problems["left over"] = [there for there in unknown if not re.fullmatch(family.ignored, there)]
+    if any(problems.values()):
+        told = (
+            f"{what} {', '.join(which[:2])}" + (f" and {len(which) - 2} more" if len(which) > 2 else "")
+            for what, which in problems.items()
+            if which
+        )
+        raise RequestError(f"{path} does not fit {name}: {'; '.join(told)}")
     variables = {place: jnp.asarray(array, jnp.float32) for place, array in found.items()}
     return model, traverse_util.unflatten_dict(variables, sep="/")
 
@@ -99,7 +105,8 @@ def read_tensors(path: str | Path) -> dict[str, np.ndarray]:
     try:
         return load_file(path)
     except OSError as error:
-        raise RequestError(f"{path}: {error.strerror or error}; name a .safetensors file") from None
+        reason = "a folder" if Path(path).is_dir() else error.strerror or error
+        raise RequestError(f"{path}: {reason}; name a .safetensors file") from None
     except safetensors.SafetensorError as error:
         raise RequestError(f"{path}: no safetensors file ({error}); save a state dict with safetensors.torch") from None
 

@@ -171,11 +171,12 @@ def correlate_transposed(
 
 
 def choose_lowering(kernel: Sequence[int], first_stride: int, groups: int = 1) -> Lowering:
-    """The fastest form here, by measurement (`experiments/lowerings.py`), for a kernel [*window, C / groups, F].
+    """The form that is computed, for a kernel [*window, C / groups, F].
 
-    On a CPU: of depthwise kernels shifts, of other groups a product of rows each; without groups one product of patches
-    where channels are few, such as those of images, or rows are skipped, and of rows elsewhere. On any other backend
-    XLA's convolution: inside a CPU's loop its grouped form takes ten to a hundred times as long as these.
+    On a CPU the fastest one, by measurement (`experiments/lowerings.py`): of depthwise kernels shifts, of other groups
+    a product of rows each; without groups one product of patches where channels are few, such as those of images, or
+    rows are skipped, and of rows elsewhere. XLA's own grouped form takes ten to a hundred times as long inside a loop.
+    On any other backend XLA's convolution, where nothing has been measured yet.
     """
     *window, channels, _ = kernel
     if jax.default_backend() != "cpu":
