@@ -99,7 +99,8 @@ def outcome(workdir: Path, arm: str = "learned") -> dict[str, Any]:
     run = cnnjax.load(folder)
     rows = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
     results = pd.read_csv(workdir / "results.csv")
-    chosen = results[(results.arm == arm) & ~results.metric.str.endswith("_seconds")]
+    times = results.metric.str.endswith(("_seconds", "_per_second")) | (results.metric == "peak_share")
+    chosen = results[(results.arm == arm) & ~times]
     return {
         "variables": fingerprint(run.variables),
         "state": saved_state(folder),

@@ -64,5 +64,5 @@ def test_transition_mixes_channels_and_halves_the_grid() -> None:
 
 
 def test_valid_borders_are_refused() -> None:
-    with pytest.raises(RequestError, match="padding 'valid' shrinks a densely connected layer; it takes same"):
+    with pytest.raises(RequestError, match="padding 'valid' shrinks a densely connected layer; the others keep"):
         densely_connected(Parts(padding="valid"), 2, 2)

@@ -36,8 +36,7 @@ def measured(monkeypatch: pytest.MonkeyPatch) -> list[Gain]:
     """What the backend is said to gain."""
     gains = [Gain(10**3, "vmap", 8.0), Gain(10**9, "vmap", 1.0)]
     monkeypatch.setattr(packs, "measure_gains", lambda interruption: gains)
-    monkeypatch.setattr(packs, "_read", lambda path, name: None)
-    monkeypatch.setattr(packs, "_keep", lambda path, name, gains: None)
+    monkeypatch.setattr(packs, "measured_once", lambda name, read, measure: read(measure()))
     return gains
 
 

@@ -143,7 +143,7 @@ def test_everything_is_escaped(hostile: Study) -> None:
     assert "script" not in page["tags"]
     assert "</p><script>alert('question')</script>" in page["text"]
     assert "<script>name" in page["text"]
-    assert page["cells"].count(HOSTILE) == 2  # a row of the summary, a column of the settings
+    assert page["cells"].count(HOSTILE) == 3  # a row of the summary, one of the speeds, a column of the settings
     assert any("<script>of an error</script>" in text for text in page["text"])
 
 

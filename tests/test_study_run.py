@@ -22,7 +22,7 @@ from cnnjax.filters.plan import flatten
 from cnnjax.study import closed_form
 from cnnjax.study.experiment import Experiment
 from cnnjax.study.feature_files import FileStore
-from cnnjax.study.results import collect, troubles, warnings
+from cnnjax.study.results import SPEED_HEADINGS, collect, speed_rows, troubles, warnings
 from cnnjax.study.results_page import study_block
 from cnnjax.study.runner import run_study
 from cnnjax.study.workdir import Study, Unit, read_status
@@ -191,6 +191,18 @@ def test_status_and_metrics_of_a_head_in_closed_form(study: tuple[Study, list[in
     accuracy = (np.asarray(loaded.predict(toy.test.images)).argmax(1) == toy.test.labels).mean()
     assert status["metrics"]["test"]["accuracy"] == pytest.approx(accuracy, abs=1e-9)
     assert accuracy > 0.6  # the classes differ in brightness
+
+
+def test_results_say_how_fast_each_run_was(study: tuple[Study, list[int]]) -> None:
+    results = collect(study[0])
+    values = results.pivot_table(index=["arm", "seed"], columns="metric", values="value").loc[("learned", 1)]
+    assert values.images_per_second == pytest.approx(12 * 8 / values.train_seconds)
+    adds = 3 * (36 * 9 * 2 + 18 * 3)  # of a forward pass, taken three times
+    assert values.flops_per_second == pytest.approx(2 * adds * values.images_per_second)
+    assert 0 < values.peak_share < 1 and values.compilation_seconds >= 0
+    rows = speed_rows(study[0], results)
+    assert [row[0] for row in rows] == ["learned", "taken", "shifted", "combined"]  # and no head in closed form
+    assert len(rows[0]) == len(SPEED_HEADINGS)
 
 
 def test_results_have_every_arm(study: tuple[Study, list[int]]) -> None:

@@ -15,6 +15,7 @@ from cnnjax.config import Config
 from cnnjax.data.streamed import AnyDataset
 from cnnjax.filters.plan import Flat
 from cnnjax.study.files import write_json
+from cnnjax.study.measured_once import measured_once
 from cnnjax.study.records import MetricsFile, Row
 from cnnjax.study.workdir import Unit
 from cnnjax.train.assembly import Member, best_variables
@@ -24,6 +25,7 @@ from cnnjax.train.loop import Plan
 from cnnjax.train.optimiser import learning_rate
 from cnnjax.train.program import Report
 from cnnjax.train.setup import build_model
+from cnnjax.train.speed import measure_peak, step_multiply_adds
 from cnnjax.train.state import Best, TrainState
 from cnnjax.train.step import variables_of
 
@@ -37,8 +39,8 @@ class OpenRun:
     Attributes:
       plan: its member's, no longer than it is wanted.
       saved: None at the start.
-      seconds: of `train`, `preparation` and, of streamed data, `data_wait` so far; of runs trained together each has
-        its share. Changed as it trains.
+      seconds: of `train`, `preparation`, `compilation` and, of streamed data, `data_wait` so far; of runs trained
+        together each has its share. Changed as it trains.
     """
 
     unit: Unit
@@ -93,17 +95,36 @@ class OpenRun:
             "metrics": {**metrics, **({"test": test} if test else {})},
             **sizes_of(self.member.blueprint),
             "seconds": self.seconds,
+            "speed": self._speed(),
         }
+
+    def _speed(self) -> dict[str, float]:
+        """Of all its training: images per second, floating-point operations per second (two for each multiply-add of
+        `step_multiply_adds`), and their share of the devices' peak, measured once. Runs trained together each have
+        that of all."""
+        member, seconds = self.member, max(self.seconds["train"], 1e-9)
+        after, batch_size, dtype = member.task.after, member.task.batch_size, member.task.precision
+        features = member.inputs.train.images.shape[1:] if after else None
+        adds = step_multiply_adds(member.blueprint.model, self.dataset.summary.shape, batch_size, after, features)
+        peak = measured_once(f"peak_{dtype}", float, lambda: measure_peak(dtype))
+        flops = 2 * adds * self.plan.steps / seconds
+        images = batch_size * self.plan.steps / seconds
+        return {"images_per_second": images, "flops_per_second": flops, "peak_share": flops / peak}
 
 
 @contextlib.contextmanager
 def opened(
-    unit: Unit, config: Config, dataset: AnyDataset, member: Member, preparation: float, until: float | None
+    unit: Unit,
+    config: Config,
+    dataset: AnyDataset,
+    member: Member,
+    before: Mapping[str, float],
+    until: float | None,
 ) -> Iterator[OpenRun]:
     """A run with its files open.
 
     Args:
-      preparation: seconds that its share of the preparation took.
+      before: seconds that its share of what comes before the first step took, `preparation` and `compilation`.
       until: epochs, see `cnnjax.study.run.Extent`.
     """
     plan = member.plan
@@ -115,7 +136,7 @@ def opened(
         if saved:
             log.info("%s seed %d: going on from step %d", unit.arm, unit.seed, saved.step)
         spent: Mapping[str, float] = saved.progress["seconds"] if saved else {}
-        seconds = {"train": spent.get("train", 0.0), "preparation": preparation}
+        seconds = {"train": spent.get("train", 0.0), **before}
         if member.streams:
             seconds["data_wait"] = spent.get("data_wait", 0.0)
         with contextlib.closing(MetricsFile(unit.folder, saved.step if saved else -1)) as metrics:

@@ -2,25 +2,27 @@
 
 import dataclasses
 import hashlib
-import json
 import logging
 import math
 import os
 from collections.abc import Mapping, Sequence
-from pathlib import Path
+from typing import Any
 
 import jax
 
 from cnnjax.config import Config, DataConfig, FilterRule, FitConfig, MeasureConfig, StudyConfig
+from cnnjax.data.dataset import DataSummary
 from cnnjax.data.streamed import AnyDataset, StreamedDataset
 from cnnjax.study.arms import needed_arms
+from cnnjax.study.measured_once import measured_once, these_devices
 from cnnjax.study.workdir import ALONE, Choice, Unit
 from cnnjax.train.beginning import features_fit
-from cnnjax.train.compilation_cache import compilation_folder
 from cnnjax.train.hyperparameters import program_config
 from cnnjax.train.interruption import Interruption
-from cnnjax.train.packing import LEAST_GAIN, Gain, expected_gain, measure_gains, most_members, step_multiply_adds
+from cnnjax.train.packing import LEAST_GAIN, Gain, expected_gain, measure_gains, most_members
 from cnnjax.train.population import Form
+from cnnjax.train.setup import build_model
+from cnnjax.train.speed import step_multiply_adds
 
 log = logging.getLogger(__name__)
 
@@ -97,7 +99,7 @@ def _choose(config: Config, dataset: AnyDataset, runs: int, interruption: Interr
     if wanted == 1 or isinstance(dataset, StreamedDataset) or not features_fit(config, dataset.summary):
         return ALONE
     gains = backend_gains(interruption)
-    form, gain = expected_gain(gains, step_multiply_adds(config, dataset.summary))
+    form, gain = expected_gain(gains, _multiply_adds(config, dataset.summary))
     if wanted == "auto" and gain < LEAST_GAIN:
         return ALONE
     most = most_members(config, dataset.summary, form, _device_memory()) if wanted == "auto" else wanted
@@ -105,38 +107,21 @@ def _choose(config: Config, dataset: AnyDataset, runs: int, interruption: Interr
     return Choice(math.ceil(runs / packs), form) if packs < runs else ALONE
 
 
+def _multiply_adds(config: Config, summary: DataSummary) -> int:
+    return step_multiply_adds(build_model(config.model, summary), summary.shape, config.train.batch_size)
+
+
 def backend_gains(interruption: Interruption) -> list[Gain]:
-    """What runs gain from being trained together on these devices: measured once, and kept beside the compiled
-    programs."""
-    device = jax.devices()[0]
-    name = f"{jax.device_count()} x {device.device_kind}, JAX {jax.__version__}"
-    path = Path(compilation_folder()) / "packing.json"
-    if known := _read(path, name):
-        return known
-    gains = measure_gains(interruption)
-    told = ", ".join(f"{gain.ratio:.2f} at {gain.multiply_adds / 1e6:.0f} M multiply-adds a step" for gain in gains)
-    log.info("runs together beside one after another on %s: %s times as fast (%s)", name, told, gains[0].form)
-    _keep(path, name, gains)
-    return gains
+    """What runs gain from being trained together on these devices: measured once."""
 
+    def measure() -> list[dict[str, Any]]:
+        gains = measure_gains(interruption)
+        told = ", ".join(f"{gain.ratio:.2f} at {gain.multiply_adds / 1e6:.0f} M multiply-adds a step" for gain in gains)
+        devices = these_devices()
+        log.info("runs together beside one after another on %s: %s times as fast (%s)", devices, told, gains[0].form)
+        return [dataclasses.asdict(gain) for gain in gains]
 
-def _read(path: Path, name: str) -> list[Gain]:
-    """What was kept; nothing where that cannot be read."""
-    try:
-        return [Gain(**gain) for gain in json.loads(path.read_text())[name]]
-    except (OSError, ValueError, KeyError, TypeError):
-        return []
-
-
-def _keep(path: Path, name: str, gains: Sequence[Gain]) -> None:
-    try:
-        known = json.loads(path.read_text()) if path.exists() else {}
-        path.parent.mkdir(parents=True, exist_ok=True)
-        beside = path.with_suffix(f".{os.getpid()}")
-        beside.write_text(json.dumps({**known, name: [dataclasses.asdict(gain) for gain in gains]}, indent=1))
-        beside.replace(path)
-    except (OSError, ValueError, TypeError) as error:
-        log.debug("what runs gain together could not be kept: %s", error)
+    return measured_once("packing", lambda kept: [Gain(**gain) for gain in kept], measure)
 
 
 def _device_memory() -> float:

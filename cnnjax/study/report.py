@@ -20,7 +20,16 @@ from cnnjax.study.image_figures import confusion, draw_images, similarity
 from cnnjax.study.loading import Run, load
 from cnnjax.study.measure_figures import draw_measures, gradient_curves
 from cnnjax.study.records import read_rows
-from cnnjax.study.results import measured_rows, summarise, troubles, waiting, warnings, write_results
+from cnnjax.study.results import (
+    SPEED_HEADINGS,
+    measured_rows,
+    speed_rows,
+    summarise,
+    troubles,
+    waiting,
+    warnings,
+    write_results,
+)
 from cnnjax.study.screening_figures import draw_screening
 from cnnjax.study.summary import headings, table_rows
 from cnnjax.study.sweep.figures import draw_sweep
@@ -79,6 +88,8 @@ def write_report(study: Study) -> None:
         rows=table_rows(summary),
         troubles=[*troubles(everything), *warnings(everything), *waiting(results)],
         sweep=trial_sections(everything),
+        speed_headings=SPEED_HEADINGS,
+        speeds=speed_rows(study, results),
         columns=["arm", *study.experiment.columns] if study.experiment.columns else [],
         measured=measured_rows(study, results),
         findings=screening.findings(table, floor) if study.experiment.screening else [],

@@ -1,5 +1,6 @@
 """What the runs of a study found: the tidy table, and the summary of its arms."""
 
+from collections.abc import Callable
 from typing import Any
 
 import pandas as pd
@@ -21,7 +22,9 @@ def collect(study: Study) -> pd.DataFrame:
     Measures have an interval over images, `low` to `high`.
 
     Metrics of the whole run have no split: `parameters`, `parameters_trained`, `best_step`, `train_seconds`,
-    `preparation_seconds`, of streamed data `data_wait_seconds`, and of a head in closed form its `strength`.
+    `preparation_seconds`; of a head in closed form its `strength`; of a run that was trained step by step
+    `compilation_seconds`, `images_per_second`, `flops_per_second`, `peak_share`, and of streamed data
+    `data_wait_seconds`.
 
     Raises:
       RequestError: if a finished run's files are damaged.
@@ -65,10 +68,9 @@ def _rows_of(status: dict[str, Any], evaluations: list[Row]) -> list[dict[str, A
     rows += [{"metric": metric, "value": status[metric]} for metric in whole]
     if "strength" in status:
         rows.append({"metric": "strength", "value": status["strength"]})
-    seconds = {kind: status["seconds"][kind] for kind in ("train", "preparation")}
-    if "data_wait" in status["seconds"]:
-        seconds["data_wait"] = status["seconds"]["data_wait"]
-    return [*rows, *({"metric": f"{kind}_seconds", "value": value} for kind, value in seconds.items())]
+    seconds = {kind: status["seconds"][kind] for kind in ("train", "preparation")} | status["seconds"]
+    times = {f"{kind}_seconds": value for kind, value in seconds.items()} | status.get("speed", {})
+    return [*rows, *({"metric": metric, "value": value} for metric, value in times.items())]
 
 
 def summarise(study: Study, results: pd.DataFrame) -> pd.DataFrame:
@@ -147,6 +149,33 @@ def waiting(results: pd.DataFrame) -> list[str]:
     runs = results.merge(waited[["arm", "seed"]], on=["arm", "seed"])
     trained = runs[runs.metric == "train_seconds"].value.sum()
     return [f"the devices waited for data for {waited.value.sum() / trained:.0%} of the training"]
+
+
+SPEED_HEADINGS = (
+    "arm",
+    "images/s",
+    "GFLOP/s",
+    "share of the peak",
+    "preparation (s)",
+    "compilation (s)",
+    "training (s)",
+)
+
+
+def speed_rows(study: Study, results: pd.DataFrame) -> list[list[str]]:
+    """How fast each arm was trained, as text under `SPEED_HEADINGS`: means over its runs; none for arms that were not
+    trained step by step."""
+    forms: dict[str, Callable[[float], str]] = {
+        "images_per_second": lambda value: f"{value:,.0f}",
+        "flops_per_second": lambda value: f"{value / 1e9:,.1f}",
+        "peak_share": lambda value: f"{value:.0%}",
+        "preparation_seconds": "{:.1f}".format,
+        "compilation_seconds": "{:.1f}".format,
+        "train_seconds": "{:.1f}".format,
+    }
+    means = results[results.metric.isin(list(forms))].groupby(["arm", "metric"]).value.mean()
+    fast = [arm for arm in study.experiment.arms if (arm, "images_per_second") in means.index]
+    return [[arm, *(form(means[arm, metric]) for metric, form in forms.items())] for arm in fast]
 
 
 def percent(value: Estimate | None, *, signed: bool = False) -> str:

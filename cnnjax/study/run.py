@@ -114,17 +114,19 @@ def _descend(pack: Pack, work: Work) -> dict[Unit, dict[str, Any]]:
     started = time.monotonic()
     with work.interruption.nothing_to_save():
         members = [_make_member(unit, work, None if pack.form else AXIS) for unit in pack.units]
+        prepared = time.monotonic()
         if pack.form is None:
             assembly = assemble_alone(members[0], work.shared)
         else:
             assembly = assemble_together(members, pack.form, work.shared, pack.slots)
-    preparation = (time.monotonic() - started) / len(members)
+        seconds = {"preparation": prepared - started, "compilation": time.monotonic() - prepared}
+    before = {what: taken / len(members) for what, taken in seconds.items()}
     with contextlib.ExitStack() as files:
         for member in members:
             if member.streams:
                 files.callback(member.streams.close)
         runs = [
-            files.enter_context(opened(unit, *work.of(unit), member, preparation, work.extent.until))
+            files.enter_context(opened(unit, *work.of(unit), member, before, work.extent.until))
             for unit, member in zip(pack.units, members, strict=True)
         ]
         return _train(runs, assembly, work)

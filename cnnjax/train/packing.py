@@ -11,7 +11,7 @@ import numpy as np
 
 from cnnjax.config import Config, DataConfig, ModelConfig, OptimConfig, TrainConfig
 from cnnjax.data.dataset import Dataset, DataSummary, Split
-from cnnjax.models.cost import intermediate_bytes, multiply_adds
+from cnnjax.models.cost import intermediate_bytes
 from cnnjax.models.network import run_stages
 from cnnjax.models.tracing import abstract_variables
 from cnnjax.train.assembly import Assembly, assemble_alone, assemble_together, make_member
@@ -19,6 +19,7 @@ from cnnjax.train.beginning import Shared
 from cnnjax.train.interruption import Interruption
 from cnnjax.train.population import Form
 from cnnjax.train.setup import build_model
+from cnnjax.train.speed import step_multiply_adds
 
 _MEMBERS, _BATCH_SIZE, _SHAPE, _CLASSES = 8, 64, (28, 28, 1), 10
 _WIDTHS = (8, 32)
@@ -86,7 +87,8 @@ def _measure(config: Config, dataset: Dataset, interruption: Interruption) -> Ga
             ratios[form].append(reference / turn.seconds())
     middle = {form: statistics.median(values) for form, values in ratios.items()}
     form = max(_FORMS, key=middle.__getitem__)
-    return Gain(step_multiply_adds(config, dataset.summary), form, middle[form])
+    step = step_multiply_adds(alone.members[0].blueprint.model, _SHAPE, config.train.batch_size)
+    return Gain(step, form, middle[form])
 
 
 class _Turn:
@@ -102,14 +104,6 @@ class _Turn:
         self._state = self._assembly.program.train(self._state, self._assembly.inputs, counts)
         jax.block_until_ready(self._state.step)
         return time.monotonic() - started
-
-
-def step_multiply_adds(config: Config, summary: DataSummary) -> int:
-    """Of a training step of a config's network: about three times those of the batch's forward pass."""
-    model = build_model(config.model, summary)
-    batch = jax.ShapeDtypeStruct((config.train.batch_size, *summary.shape), np.float32)
-    variables = abstract_variables(model, summary.shape)
-    return 3 * multiply_adds(lambda variables, x: run_stages(model, variables, x), variables, batch)
 
 
 def expected_gain(gains: Sequence[Gain], step: int) -> tuple[Form, float]:
