@@ -11,6 +11,7 @@ from cnnjax.data.dataset import Dataset
 from cnnjax.study import packs
 from cnnjax.study.packs import choose_packs, shape_of
 from cnnjax.study.workdir import ALONE, Choice, Unit
+from cnnjax.train.beginning import feature_bytes
 from cnnjax.train.interruption import Interruption
 from cnnjax.train.packing import Gain, expected_gain, most_members
 
@@ -107,6 +108,15 @@ def test_as_many_as_memory_holds(toy: Dataset) -> None:
     assert 90 <= members["map"] < 100
     assert 1 < members["vmap"] < members["map"]
     assert most_members(config, toy.summary, "vmap", 0) == 1
+
+
+def test_each_member_may_have_features_of_its_own(toy: Dataset) -> None:
+    model = dataclasses.replace(CONFIG.model, name="convnet", width=2, depth=1, kernel_size=3)
+    plan = "stage1/.*=gaussian,frozen;head/.*=init,trained"
+    config = override(dataclasses.replace(CONFIG, model=model), {"filters": plan})
+    features = 4 * 84 * 3 * 3 * 2  # of two maps of 3 x 3
+    assert feature_bytes(config, toy.summary) == features
+    assert most_members(config, toy.summary, "map", 2 * 50 * features) < 50
 
 
 @pytest.mark.parametrize("value", ["0", "-1", "all", "1.5"])

@@ -176,13 +176,18 @@ def _prefix_features(
 
 def features_fit(config: Config, summary: DataSummary) -> bool:
     """Whether memory holds the features of the run's frozen prefix, or it has none that are kept."""
+    return feature_bytes(config, summary) <= MOST_FEATURE_BYTES
+
+
+def feature_bytes(config: Config, summary: DataSummary) -> int:
+    """Of the kept features of all examples behind the run's frozen prefix; 0 where none are kept."""
     blueprint = make_blueprint(config, summary)
     prefix = blueprint.parts.prefix
     if prefix is None or config.data.augment:
-        return True
+        return 0
     function = feature_function(blueprint.model, prefix, summary.mean, summary.std)
     shape, dtype = feature_shape(function, dict(abstract_variables(blueprint.model, summary.shape)), summary.shape)
-    return sum(summary.sizes.values()) * math.prod(shape) * dtype.itemsize <= MOST_FEATURE_BYTES
+    return sum(summary.sizes.values()) * math.prod(shape) * dtype.itemsize
 
 
 def sizes_of(blueprint: Blueprint) -> dict[str, int]:

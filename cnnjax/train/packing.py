@@ -15,7 +15,7 @@ from cnnjax.models.cost import intermediate_bytes
 from cnnjax.models.network import run_stages
 from cnnjax.models.tracing import abstract_variables
 from cnnjax.train.assembly import Assembly, assemble_alone, assemble_together, make_member
-from cnnjax.train.beginning import Shared
+from cnnjax.train.beginning import Shared, feature_bytes
 from cnnjax.train.interruption import Interruption
 from cnnjax.train.population import Form
 from cnnjax.train.setup import build_model
@@ -119,7 +119,8 @@ def most_members(config: Config, summary: DataSummary, form: Form, memory: float
 
     All variables are counted eight times: themselves, two moments of the optimiser and the best evaluation, each as a
     step reads and as it writes it. What a batch's forward pass computes is counted twice, for every run where they are
-    computed side by side (`vmap`). The examples, which all runs share, are counted once.
+    computed side by side (`vmap`). The examples, which all runs share, are counted once; features of frozen filters, of
+    which each run may have its own, for every run.
 
     Args:
       config: of any of the runs.
@@ -132,7 +133,9 @@ def most_members(config: Config, summary: DataSummary, form: Form, memory: float
     kept = 8 * sum(math.prod(leaf.shape) * leaf.dtype.itemsize for leaf in jax.tree.leaves(variables))
     batch = jax.ShapeDtypeStruct((config.train.batch_size, *summary.shape), np.float32)
     passing = 2 * intermediate_bytes(lambda variables, x: run_stages(model, variables, x), variables, batch)
-    examples = 4 * math.prod(summary.shape) * sum(summary.sizes.values())
+    features = feature_bytes(config, summary)
+    examples = 0 if features else 4 * math.prod(summary.shape) * sum(summary.sizes.values())
+    kept += features
     room = _MEMORY_SHARE * memory - examples
     fits = (room - passing) / kept if form == "map" else room / (kept + passing)
     return max(1, int(fits)) * jax.device_count()
