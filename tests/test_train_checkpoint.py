@@ -132,12 +132,28 @@ def test_two_are_kept(tmp_path: Path) -> None:
     assert sorted(path.name for path in tmp_path.iterdir()) == ["5", "7"]
 
 
-def test_step_saved_before_is_left_as_it_is(saved: Path, tmp_path: Path) -> None:
+def test_step_saved_before_is_left_as_it_is_where_nothing_has_changed(saved: Path, tmp_path: Path) -> None:
     folder = shutil.copytree(saved, tmp_path / "copy")
     checkpoints = Checkpoints(epath.Path(folder))
+    assert checkpoints.newest(items(0)) is not None
+    before = {path: path.stat().st_ino for path in folder.rglob("*")}
+    checkpoints.save(2, items(2), PROGRESS)
+    checkpoints.close()
+    assert {path: path.stat().st_ino for path in folder.rglob("*")} == before
+    assert_is(newest(folder), 2)
+
+
+@pytest.mark.parametrize("read", [True, False])
+def test_step_saved_before_is_written_anew_where_it_has_changed(saved: Path, tmp_path: Path, read: bool) -> None:
+    folder = shutil.copytree(saved, tmp_path / "copy")
+    checkpoints = Checkpoints(epath.Path(folder))
+    if read:
+        checkpoints.newest(items(0))
     checkpoints.save(2, items(9), PROGRESS)
     checkpoints.close()
-    assert_is(newest(folder), 2)
+    found = newest(folder)
+    assert found is not None and found.step == 2
+    assert fingerprint(found.items) == fingerprint(items(9))
 
 
 def test_saved_arrays_are_copies(tmp_path: Path) -> None:

@@ -15,7 +15,6 @@ from cnnjax.config import Config
 from cnnjax.data.streamed import AnyDataset
 from cnnjax.filters.plan import Flat
 from cnnjax.study.files import write_json
-from cnnjax.study.measured_once import measured_once
 from cnnjax.study.records import MetricsFile, Row
 from cnnjax.study.workdir import Unit
 from cnnjax.train.assembly import Member, best_variables
@@ -25,7 +24,7 @@ from cnnjax.train.loop import Plan
 from cnnjax.train.optimiser import learning_rate
 from cnnjax.train.program import Report
 from cnnjax.train.setup import build_model
-from cnnjax.train.speed import measure_peak, step_multiply_adds
+from cnnjax.train.speed import step_multiply_adds
 from cnnjax.train.state import Best, TrainState
 from cnnjax.train.step import variables_of
 
@@ -79,9 +78,14 @@ class OpenRun:
         self.checkpoints.save(step, _items(state, self.member), {"seconds": self.seconds})
         write_json(self.unit.folder / "status.json", {"state": "running", "step": step, "steps": self.plan.steps})
 
-    def status(self, state: TrainState, test: dict[str, float] | None) -> dict[str, Any]:
-        """Of a run that has come as far as was wanted: its last state, and its metrics on the test split if it was
-        read."""
+    def status(self, state: TrainState, test: dict[str, float] | None, peak: float | None) -> dict[str, Any]:
+        """Of a run that has come as far as was wanted.
+
+        Args:
+          state: its last one.
+          test: its metrics on the test split, if it was read.
+          peak: floating-point operations per second that the devices can, if it is known.
+        """
         plan = self.plan
         examples = plan.validation[1] - plan.validation[0]
         metrics = {"validation": {"accuracy": int(state.best.correct) / examples}}
@@ -95,21 +99,19 @@ class OpenRun:
             "metrics": {**metrics, **({"test": test} if test else {})},
             **sizes_of(self.member.blueprint),
             "seconds": self.seconds,
-            "speed": self._speed(),
+            "speed": self._speed(peak),
         }
 
-    def _speed(self) -> dict[str, float]:
+    def _speed(self, peak: float | None) -> dict[str, float]:
         """Of all its training: images per second, floating-point operations per second (two for each multiply-add of
-        `step_multiply_adds`), and their share of the devices' peak, measured once. Runs trained together each have
-        that of all."""
+        `step_multiply_adds`), and their share of the peak. Runs trained together each have that of all."""
         member, seconds = self.member, max(self.seconds["train"], 1e-9)
-        after, batch_size, dtype = member.task.after, member.task.batch_size, member.task.precision
+        after, batch_size = member.task.after, member.task.batch_size
         features = member.inputs.train.images.shape[1:] if after else None
         adds = step_multiply_adds(member.blueprint.model, self.dataset.summary.shape, batch_size, after, features)
-        peak = measured_once(f"peak_{dtype}", float, lambda: measure_peak(dtype))
         flops = 2 * adds * self.plan.steps / seconds
-        images = batch_size * self.plan.steps / seconds
-        return {"images_per_second": images, "flops_per_second": flops, "peak_share": flops / peak}
+        speed = {"images_per_second": batch_size * self.plan.steps / seconds, "flops_per_second": flops}
+        return speed if peak is None else {**speed, "peak_share": flops / peak}
 
 
 @contextlib.contextmanager
@@ -136,11 +138,17 @@ def opened(
         if saved:
             log.info("%s seed %d: going on from step %d", unit.arm, unit.seed, saved.step)
         spent: Mapping[str, float] = saved.progress["seconds"] if saved else {}
-        seconds = {"train": spent.get("train", 0.0), **before}
-        if member.streams:
-            seconds["data_wait"] = spent.get("data_wait", 0.0)
-        with contextlib.closing(MetricsFile(unit.folder, saved.step if saved else -1)) as metrics:
+        kinds = ("train", *before, *(("data_wait",) if member.streams else ()))
+        seconds = {kind: spent.get(kind, 0.0) + before.get(kind, 0.0) for kind in kinds}
+        with contextlib.closing(MetricsFile(unit.folder, _last_reported(saved))) as metrics:
             yield OpenRun(unit, config, dataset, member, plan, saved, checkpoints, metrics, seconds)
+
+
+def _last_reported(saved: Checkpoint | None) -> int:
+    """The last step whose rows of the metrics stay; those of one that is still to be evaluated will come again."""
+    if saved is None:
+        return -1
+    return saved.step - 1 if int(_state_of(saved).sums.examples) else saved.step
 
 
 def gradients_function(run: OpenRun) -> Callable[[Flat, Flat], Row]:

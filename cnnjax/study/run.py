@@ -57,6 +57,7 @@ class Work:
       progress: told how far the runs are.
       interruption: looked at between dispatches.
       extent: how far the runs are taken.
+      peaks: floating-point operations per second that the devices can, by `train.precision`; those that are known.
     """
 
     configs: Mapping[str, Config]
@@ -66,6 +67,7 @@ class Work:
     progress: StudyProgress
     interruption: Interruption
     extent: Extent
+    peaks: Mapping[str, float]
 
     def of(self, unit: Unit) -> tuple[Config, AnyDataset]:
         """A run's config and its data."""
@@ -146,19 +148,23 @@ def _train(runs: Sequence[OpenRun], assembly: Assembly, work: Work) -> dict[Unit
     if any(run.saved for run in runs):
         state = assembly.program.join([run.state() for run in runs])
     diverged: dict[Unit, dict[str, Any]] = {}
-    listeners = _listeners(runs, diverged, work.progress)
+    with work.interruption.nothing_to_save():
+        listeners = _listeners(runs, diverged, work.progress)
     steps, plans = [run.step for run in runs], [run.plan for run in runs]
     state = fit(assembly.program, state, steps, assembly.inputs, plans, listeners, work.interruption)
     at_their_end = [run for run in runs if run.plan.stop == run.plan.steps and run.unit not in diverged]
     tested = _test(assembly, state, work.interruption) if work.extent.test and at_their_end else [None] * len(runs)
     ended = assembly.program.split(state)
-    reached = {run.unit: run.status(*last) for run, *last in zip(runs, ended, tested, strict=True)}
+    reached = {
+        run.unit: run.status(last, test, work.peaks.get(run.config.train.precision))
+        for run, last, test in zip(runs, ended, tested, strict=True)
+    }
     return {**reached, **diverged}
 
 
 def _listeners(runs: Sequence[OpenRun], diverged: dict[Unit, dict[str, Any]], progress: StudyProgress) -> Listeners:
     """Those that write what becomes of the runs into their files; the statuses of those that diverge are added."""
-    waited = [0.0] * len(runs)
+    waited, reached = [0.0] * len(runs), [run.step for run in runs]
     measured = {n: gradients_function(run) for n, run in enumerate(runs) if "gradients" in run.config.measures.names}
 
     def on_evaluated(n: int, step: int, params: Flat, stats: Flat) -> None:
@@ -176,12 +182,16 @@ def _listeners(runs: Sequence[OpenRun], diverged: dict[Unit, dict[str, Any]], pr
         runs[n].save(step, state)
 
     def advance(steps: Sequence[int], taken: float) -> None:
-        for n, run in enumerate(runs):
-            run.seconds["train"] += taken / len(runs)
+        moved = [n for n, step in enumerate(steps) if step > reached[n]]
+        reached[:] = steps
+        for n in moved:
+            run = runs[n]
+            run.seconds["train"] += taken / len(moved)
             if run.member.streams:
                 run.seconds["data_wait"] += run.member.streams.waited - waited[n]
                 waited[n] = run.member.streams.waited
-        progress.advance(sum(steps) / sum(run.plan.stop for run in runs))
+        going = [n for n, run in enumerate(runs) if run.unit not in diverged]
+        progress.advance(sum(steps[n] for n in going) / max(1, sum(runs[n].plan.stop for n in going)))
 
     for n, run in enumerate(runs):
         if run.saved is None and n in measured:

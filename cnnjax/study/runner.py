@@ -1,6 +1,7 @@
 """Runs all units of a study that have not finished, alone or together, one pack after another."""
 
 import dataclasses
+import functools
 import logging
 import traceback
 
@@ -12,6 +13,7 @@ from cnnjax.data.streamed import AnyDataset, open_dataset
 from cnnjax.study.arms import order_arms
 from cnnjax.study.feature_files import FileStore
 from cnnjax.study.files import DiskFull, is_disk_full, write_json
+from cnnjax.study.measured_once import measured_once
 from cnnjax.study.measuring import check_measures
 from cnnjax.study.packs import Pack, choose_packs
 from cnnjax.study.progress import StudyProgress
@@ -19,8 +21,10 @@ from cnnjax.study.run import WHOLE, Extent, Work, run_pack
 from cnnjax.study.sources import foresee_sources
 from cnnjax.study.workdir import Study, Unit, read_status, write_study
 from cnnjax.train.beginning import Shared
+from cnnjax.train.forward import Precision
 from cnnjax.train.interruption import Interruption
 from cnnjax.train.setup import check_request, make_blueprint, what_is_trained
+from cnnjax.train.speed import measure_peak
 
 log = logging.getLogger(__name__)
 
@@ -89,11 +93,12 @@ def run_study(
         if choices != study.packs:
             study = dataclasses.replace(study, packs=choices)
             write_study(study)
+        peaks = _peaks({study.experiment.arms[unit.arm].train.precision for unit in units})
     kept = features or FileStore(study.folder)
     seed_after_seed = all(pack.form is None for pack in packs)
     with StudyProgress(console, units) as progress:
         work = Work(
-            study.experiment.arms, datasets, Shared(features=kept), study.folder, progress, interruption, extent
+            study.experiment.arms, datasets, Shared(features=kept), study.folder, progress, interruption, extent, peaks
         )
         for before, pack in zip([None, *packs], packs, strict=False):
             interruption.check()
@@ -107,6 +112,17 @@ def run_study(
     if features is None:
         kept.clear()
     return study
+
+
+def _peaks(precisions: set[Precision]) -> dict[str, float]:
+    """What the devices can, measured once; nothing where that fails, for no run shall fail for it."""
+    peaks: dict[str, float] = {}
+    for precision in precisions:
+        try:
+            peaks[precision] = measured_once(f"peak_{precision}", float, functools.partial(measure_peak, precision))
+        except RuntimeError as error:
+            log.debug("the devices' peak in %s could not be measured: %s", precision, error)
+    return peaks
 
 
 def _announce(unit: Unit, work: Work) -> None:
@@ -127,7 +143,7 @@ def _outcomes(pack: Pack, work: Work) -> dict[Unit, str]:
         log.debug("%s", traceback.format_exc())
         reason = f"{type(error).__name__}: {error}".splitlines()[0]
         if pack.form is not None:
-            log.warning("%d runs failed together (%s); each is run alone", len(pack.units), reason)
+            log.warning("training %d together failed (%s); each is run alone", len(pack.units), reason)
             return {unit: _outcomes(Pack((unit,)), work)[unit] for unit in pack.units}
         where = traceback.extract_tb(error.__traceback__)[-1]
         failed = {"state": "failed", "error": reason, "where": f"{where.filename}:{where.lineno}"}

@@ -40,19 +40,19 @@ def machine() -> dict[str, Any]:
     return {
         "date": datetime.date.today().isoformat(),
         "devices": f"{jax.device_count()} x {device.device_kind}",
-        "processor": f"{os.cpu_count()} cores, {_processor()}",
+        "processor": processor(),
         "platform": platform.platform(),
         "python": platform.python_version(),
         "versions": {package: metadata.version(package) for package in _VERSIONED},
     }
 
 
-def _processor() -> str:
-    """Its model, where the system says it."""
+def processor() -> str:
+    """How many cores it has, and its model where the system says it."""
     about = Path("/proc/cpuinfo")
     lines = about.read_text().splitlines() if about.exists() else []
     models = (line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
-    return next(models, platform.machine())
+    return f"{os.cpu_count()} cores, {next(models, platform.machine())}"
 
 
 @dataclasses.dataclass(frozen=True)

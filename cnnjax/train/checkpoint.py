@@ -49,6 +49,7 @@ class Checkpoints:
         self._folder = _absolute(folder)
         self._read_only = read_only
         self._broken: list[int] = []
+        self._digests: dict[int, dict[str, str]] = {}  # of the steps that were saved or read here
         if read_only:
             options = ocp.CheckpointManagerOptions(read_only=True)
         else:
@@ -56,14 +57,15 @@ class Checkpoints:
         self._manager = ocp.CheckpointManager(self._folder, options=options)
 
     def save(self, step: int, items: Mapping[str, Any], progress: Mapping[str, Any]) -> None:
-        """Copies all to the host, and writes it in the background. A step saved before is left as it is.
+        """Copies all to the host, and writes it in the background.
+
+        A step saved before is left as it is where the arrays are the same, and written anew where they are not: then it
+        was saved before its evaluation.
 
         What `newest` found broken makes room: Orbax saves no step before one that is there.
         """
         while self._broken:
             self._manager.delete(self._broken.pop())
-        if step in self._manager.all_steps():
-            return
         copies = jax.tree.map(np.array, jax.device_get(dict(items)))
         # What the caller gave is written later, and may be another by then.
         record = {
@@ -71,6 +73,12 @@ class Checkpoints:
             "digests": {name: fingerprint(tree) for name, tree in copies.items()},
             "layouts": {name: layout(tree) for name, tree in copies.items()},
         }
+        if step in self._manager.all_steps():
+            if self._digests.get(step) == record["digests"]:
+                return
+            self._manager.wait_until_finished()
+            self._manager.delete(step)
+        self._digests[step] = record["digests"]
         arguments: dict[str, Any] = {name: ocp.args.StandardSave(tree) for name, tree in copies.items()}
         arguments["progress"] = ocp.args.JsonSave({**record, "seal": _json_digest(record)})
         self._manager.save(step, args=ocp.args.Composite(**arguments))
@@ -121,6 +129,7 @@ class Checkpoints:
             raise BrokenCheckpoint(f"{where} cannot be read ({reason})") from error
         if changed:
             raise BrokenCheckpoint(f"{where} has other contents than were written ({', '.join(changed)})")
+        self._digests[step] = record["digests"]
         return Checkpoint(step, items, record["progress"])
 
     def _read(self, step: int, arguments: Mapping[str, Any]) -> dict[str, Any]:

@@ -42,9 +42,9 @@ class Interruption:
     @contextlib.contextmanager
     def nothing_to_save(self) -> Iterator[None]:
         """While this lasts, a signal ends the process at once."""
-        self.check()
         self._mark(True)
         try:
+            self.check()  # of a signal that came before; the next one finds the mark
             yield
         finally:
             self._mark(False)

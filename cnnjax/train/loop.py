@@ -32,7 +32,7 @@ class Plan:
       steps: in all.
       stop: those that are wanted now; `steps`, or a boundary before it.
       boundaries: the steps after which it is evaluated, ascending; the last is `steps`.
-      validation, test: the first and the last-but-one index of each split in the feed of held-out examples.
+      validation, test: the first index of each split, and the one behind its last, in the feed of held-out examples.
       eval_batch_size: over all devices.
       save_every: seconds between two saves.
     """

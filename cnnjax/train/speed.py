@@ -26,7 +26,8 @@ def step_multiply_adds(
     after: str | None = None,
     features: tuple[int, ...] | None = None,
 ) -> int:
-    """Of a training step: three times those of the batch's forward pass, for it and the gradients of both operands.
+    """Of a training step in which all is trained: three times those of the batch's forward pass, for it and the
+    gradients of both operands. A frozen stage within takes less.
 
     Args:
       model: the network.
