@@ -4,6 +4,7 @@
         [--config.SECTION.FIELD=VALUE ...] [--arms=A,B] [--seeds=N] [--top=K]
         [--sweep=FIELD=VALUES ...] [--search=grid|random|sobol|halving|tpe] [--trials=N] [--storage=URL]
         [--mode=run|describe|measure|report]
+        [--coordinator=HOST:PORT --processes=N --process=I | --coordinator=auto]
 
 Exit status: 0 all well; 1 a run failed or diverged, or the disk is full; 2 the request was wrong; 130 or 143 stopped by
 Ctrl-C or SIGTERM, with everything saved.
@@ -18,7 +19,7 @@ import absl.logging
 from cnnjax.config import RequestError
 from cnnjax.study.command import complain, execute
 from cnnjax.study.flags import define, parse
-from cnnjax.study.request import WRONG_REQUEST, Request, SweepFlags
+from cnnjax.study.request import WRONG_REQUEST, HostFlags, Request, SweepFlags
 from cnnjax.train.interruption import run_interruptibly
 
 
@@ -44,6 +45,7 @@ def main(arguments: list[str]) -> int:
         sweep=SweepFlags(tuple(given.sweep), given.search, given.trials, given.storage),
         shape=given.shape,
         classes=given.classes,
+        hosts=HostFlags(given.coordinator, given.processes, given.process),
     )
     return run_interruptibly(lambda interruption: execute(request, interruption))
 

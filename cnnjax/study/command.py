@@ -12,7 +12,48 @@ from cnnjax.train.interruption import Interruption
 
 
 def execute(request: Request, interruption: Interruption) -> int:
-    """Does what is asked, and returns the exit status: `OK`, `SOME_FAILED` (or a full disk), `WRONG_REQUEST`."""
+    """Does what is asked, and returns the exit status: `OK`, `SOME_FAILED` (or a full disk), `WRONG_REQUEST`.
+
+    Of many processes the first one does it, and the others train with it.
+    """
+    given = request.hosts
+    if given.coordinator is None:
+        return _execute(request, interruption)
+    from cnnjax.train import hosts
+
+    try:
+        given.check()
+        with interruption.nothing_to_save():
+            hosts.join(given.coordinator, given.processes, given.process, interruption)
+    except RequestError as error:
+        complain(str(error))
+        return WRONG_REQUEST
+    status = _lead(request, interruption) if hosts.leads() else _follow(request, interruption)
+    hosts.part()
+    return status
+
+
+def _lead(request: Request, interruption: Interruption) -> int:
+    from cnnjax.train.hosts import order
+
+    status = SOME_FAILED
+    try:
+        status = _execute(request, interruption)
+    except Exception:
+        order({"status": status})
+        raise
+    order({"status": status})
+    return status
+
+
+def _follow(request: Request, interruption: Interruption) -> int:
+    from cnnjax.study.following import follow
+
+    return follow(request.workdir, interruption)
+
+
+def _execute(request: Request, interruption: Interruption) -> int:
+    """What `execute` does in one process."""
     console = Console(width=None if sys.stdout.isatty() else 120)
     try:
         return choose(MODES, request.mode, "--mode")(request, console, interruption)

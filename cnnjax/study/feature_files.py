@@ -20,11 +20,12 @@ class FileStore:
     its features in a temporary folder of this machine.
 
     Args:
-      folder: of the study.
+      folder: of the study; None for a temporary one.
     """
 
-    def __init__(self, folder: epath.Path) -> None:
-        self._temporary = tempfile.TemporaryDirectory(prefix="cnnjax-") if "://" in str(folder) else None
+    def __init__(self, folder: epath.Path | None = None) -> None:
+        elsewhere = folder is None or "://" in str(folder)
+        self._temporary = tempfile.TemporaryDirectory(prefix="cnnjax-") if elsewhere else None
         self._folder = epath.Path(self._temporary.name if self._temporary else folder) / FOLDER
         self._arrays: dict[str, np.ndarray] = {}
         self._used: set[str] = set()

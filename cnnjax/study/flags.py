@@ -39,6 +39,12 @@ def define() -> flags.FlagValues:
     flags.DEFINE_list("shape", None, shape, flag_values=values)
     classes = "With --shape: how many the network tells apart."
     flags.DEFINE_integer("classes", 1000, classes, lower_bound=1, flag_values=values)
+    coordinator = "Of a run on many hosts: HOST:PORT of process 0; auto on TPU pods and under Slurm or Open MPI."
+    flags.DEFINE_string("coordinator", None, coordinator, flag_values=values)
+    processes = "With --coordinator=HOST:PORT: how many processes there are."
+    flags.DEFINE_integer("processes", None, processes, lower_bound=1, flag_values=values)
+    process = "With --coordinator=HOST:PORT: which one this is, from 0."
+    flags.DEFINE_integer("process", None, process, lower_bound=0, flag_values=values)
     flags.DEFINE_bool("help", False, "Prints this.", flag_values=values)
     return values
 

@@ -17,6 +17,7 @@ from cnnjax.study.arms import needed_arms
 from cnnjax.study.measured_once import measured_once, these_devices
 from cnnjax.study.workdir import ALONE, Choice, Unit
 from cnnjax.train.beginning import features_fit
+from cnnjax.train.hosts import several
 from cnnjax.train.hyperparameters import program_config
 from cnnjax.train.interruption import Interruption
 from cnnjax.train.packing import LEAST_GAIN, Gain, expected_gain, measure_gains, most_members
@@ -67,9 +68,9 @@ def choose_packs(
     choices, packs = dict(before), []
     for (depth, shape), group in groups.items():
         config = arms[group[0].arm]
-        if shape not in choices and len(group) > 1 and config.head.name == "sgd":
+        if shape not in choices and len(group) > 1 and config.head.name == "sgd" and not several():
             choices[shape] = _choose(config, datasets[config.data], len(group), interruption)
-        choice = choices.get(shape, ALONE)
+        choice = ALONE if several() else choices.get(shape, ALONE)
         for first in range(0, len(group), choice.members):
             part = tuple(group[first : first + choice.members])
             packs.append((depth, Pack(part) if choice == ALONE else Pack(part, choice.form, choice.members)))

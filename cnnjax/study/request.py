@@ -28,6 +28,37 @@ class SweepFlags:
 
 
 @dataclasses.dataclass(frozen=True)
+class HostFlags:
+    """The flags of a run on many hosts; see `cnnjax.train.hosts.join`.
+
+    Attributes:
+      coordinator: HOST:PORT, or `auto`; None for a process alone.
+      processes, process: None if not given.
+    """
+
+    coordinator: str | None = None
+    processes: int | None = None
+    process: int | None = None
+
+    def check(self) -> None:
+        """Raises `RequestError` for flags that do not go together."""
+        given = {"--processes": self.processes, "--process": self.process}
+        if self.coordinator is None or self.coordinator == "auto":
+            for flag, value in given.items():
+                if value is not None:
+                    raise RequestError(f"{flag}: needs --coordinator=HOST:PORT")
+            return
+        host, _, port = self.coordinator.rpartition(":")
+        if not host or not port.isdecimal():
+            raise RequestError(f"--coordinator: given {self.coordinator!r}; needs HOST:PORT, or auto")
+        for flag, value in given.items():
+            if value is None:
+                raise RequestError(f"{flag}: not given; --coordinator={self.coordinator} needs it")
+        if self.process >= self.processes:  # type: ignore[operator]
+            raise RequestError(f"--process: given {self.process}; of {self.processes} the last is {self.processes - 1}")  # type: ignore[operator]
+
+
+@dataclasses.dataclass(frozen=True)
 class Request:
     """The flags.
 
@@ -42,6 +73,7 @@ class Request:
       sweep: what is swept, and how.
       shape: of the images that a network is described for, in words; None for the data set's.
       classes: with a shape, how many the network tells apart.
+      hosts: whether this is one of many processes, and which.
     """
 
     mode: str
@@ -54,6 +86,7 @@ class Request:
     sweep: SweepFlags
     shape: list[str] | None
     classes: int
+    hosts: HostFlags = HostFlags()
 
     def experiment(self) -> Experiment:
         """The experiment that the flags name and change.

@@ -20,6 +20,7 @@ from cnnjax.study.packs import Pack
 from cnnjax.study.progress import StudyProgress
 from cnnjax.study.sources import read_sources
 from cnnjax.study.workdir import FORMAT, Unit
+from cnnjax.train import hosts
 from cnnjax.train.assembly import Assembly, Member, assemble_alone, assemble_together, best_variables, make_member
 from cnnjax.train.beginning import Shared
 from cnnjax.train.devices import AXIS
@@ -114,6 +115,9 @@ def _solve(unit: Unit, work: Work) -> dict[str, Any]:
 def _descend(pack: Pack, work: Work) -> dict[Unit, dict[str, Any]]:
     """The statuses of runs that are trained step by step, when they are."""
     started = time.monotonic()
+    if hosts.several():
+        config, unit = work.of(pack.units[0])[0], pack.units[0]
+        hosts.order({"config": to_dict(config), "seed": unit.seed})
     with work.interruption.nothing_to_save():
         members = [_make_member(unit, work, None if pack.form else AXIS) for unit in pack.units]
         prepared = time.monotonic()
@@ -145,15 +149,17 @@ def _make_member(unit: Unit, work: Work, axis: str | None) -> Member:
 def _train(runs: Sequence[OpenRun], assembly: Assembly, work: Work) -> dict[Unit, dict[str, Any]]:
     """Trains from what was saved as far as is wanted, reads the test split if it is, and returns the statuses."""
     state = assembly.state
-    if any(run.saved for run in runs):
-        state = assembly.program.join([run.state() for run in runs])
+    hosts.agree("start", [runs[0].step, runs[0].plan.stop], together=True)
+    if hosts.several() or any(run.saved for run in runs):
+        state = assembly.program.join([hosts.from_leader(run.state()) for run in runs])
     diverged: dict[Unit, dict[str, Any]] = {}
     with work.interruption.nothing_to_save():
         listeners = _listeners(runs, diverged, work.progress)
     steps, plans = [run.step for run in runs], [run.plan for run in runs]
     state = fit(assembly.program, state, steps, assembly.inputs, plans, listeners, work.interruption)
     at_their_end = [run for run in runs if run.plan.stop == run.plan.steps and run.unit not in diverged]
-    tested = _test(assembly, state, work.interruption) if work.extent.test and at_their_end else [None] * len(runs)
+    test = hosts.agree("test", work.extent.test and bool(at_their_end))
+    tested = test_metrics(assembly, state, work.interruption) if test else [None] * len(runs)
     ended = assembly.program.split(state)
     reached = {
         run.unit: run.status(last, test, work.peaks.get(run.config.train.precision))
@@ -200,7 +206,7 @@ def _listeners(runs: Sequence[OpenRun], diverged: dict[Unit, dict[str, Any]], pr
     return Listeners(on_evaluated if measured else None, on_report, on_diverged, on_save, advance)
 
 
-def _test(assembly: Assembly, state: TrainState, interruption: Interruption) -> list[dict[str, float]]:
+def test_metrics(assembly: Assembly, state: TrainState, interruption: Interruption) -> list[dict[str, float]]:
     """The best variables' metrics on the test split, of each run.
 
     Raises:

@@ -22,6 +22,7 @@ from cnnjax.study.sources import foresee_sources
 from cnnjax.study.workdir import Study, Unit, read_status, write_study
 from cnnjax.train.beginning import Shared
 from cnnjax.train.forward import Precision
+from cnnjax.train.hosts import require_all
 from cnnjax.train.interruption import Interruption
 from cnnjax.train.setup import check_request, make_blueprint, what_is_trained
 from cnnjax.train.speed import measure_peak
@@ -137,6 +138,7 @@ def _outcomes(pack: Pack, work: Work) -> dict[Unit, str]:
     try:
         return run_pack(pack, work)
     except Exception as error:
+        require_all()
         if is_disk_full(error):
             folder = pack.units[0].folder
             raise DiskFull(f"the disk is full: {folder} cannot be written; free some room and run again") from error

@@ -21,6 +21,7 @@ from cnnjax.filters.saved import Saved
 from cnnjax.ops.keys import stream_key
 from cnnjax.train.beginning import Shared, begin
 from cnnjax.train.devices import AXIS, distribute, replicate
+from cnnjax.train.hosts import from_leader
 from cnnjax.train.hyperparameters import hyperparameters, program_config
 from cnnjax.train.interruption import Interruption
 from cnnjax.train.loop import Plan, boundaries
@@ -186,7 +187,9 @@ def assemble(config: Config, dataset: AnyDataset, seed: int, shared: Shared, int
 def assemble_alone(member: Member, shared: Shared) -> Assembly:
     """A run whose batch is spread over the devices; `shared` is added to."""
     state, feeds = replicate(member.state), (member.inputs.train, member.inputs.held_out)
-    own = replicate(member.inputs._replace(train=_NO_FEED, held_out=_NO_FEED))
+    # Filters that each process has fitted may differ in the last bit.
+    frozen = from_leader(member.inputs.frozen)
+    own = replicate(member.inputs._replace(frozen=frozen, train=_NO_FEED, held_out=_NO_FEED))
     if member.streams:
         feeds = distribute(feeds)
     elif not member.in_windows:

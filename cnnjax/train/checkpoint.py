@@ -18,8 +18,10 @@ import jax
 import numpy as np
 import orbax.checkpoint as ocp
 from etils import epath
+from orbax.checkpoint.options import MultiprocessingOptions
 
 from cnnjax.config import RequestError
+from cnnjax.train.hosts import several
 
 log = logging.getLogger(__name__)
 
@@ -50,10 +52,14 @@ class Checkpoints:
         self._read_only = read_only
         self._broken: list[int] = []
         self._digests: dict[int, dict[str, str]] = {}  # of the steps that were saved or read here
+        alone = _this_process_alone()
         if read_only:
-            options = ocp.CheckpointManagerOptions(read_only=True)
+            options = ocp.CheckpointManagerOptions(read_only=True, multiprocessing_options=alone)
         else:
-            options = ocp.CheckpointManagerOptions(max_to_keep=2, cleanup_tmp_directories=True)
+            self._folder.mkdir(parents=True, exist_ok=True)
+            options = ocp.CheckpointManagerOptions(
+                max_to_keep=2, cleanup_tmp_directories=True, create=False, multiprocessing_options=alone
+            )
         self._manager = ocp.CheckpointManager(self._folder, options=options)
 
     def save(self, step: int, items: Mapping[str, Any], progress: Mapping[str, Any]) -> None:
@@ -140,6 +146,14 @@ class Checkpoints:
         """Waits until everything is on disk, and raises what went wrong there."""
         self._manager.wait_until_finished()
         self._manager.close()
+
+
+def _this_process_alone() -> MultiprocessingOptions:
+    """Of many processes, one writes and reads by itself: Orbax waits for no other."""
+    if not several():
+        return MultiprocessingOptions()
+    this = jax.process_index()
+    return MultiprocessingOptions(this, active_processes={this}, barrier_sync_key_prefix=f"process{this}")
 
 
 def _absolute(folder: epath.Path) -> epath.Path:

@@ -4,12 +4,12 @@ from collections.abc import Callable
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from jax import lax
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from cnnjax.config import RequestError
+from cnnjax.train.hosts import several
 
 AXIS = "devices"
 
@@ -25,7 +25,9 @@ def spread(
     returns them. Nothing checks that it does, but a test on eight devices. The result may take over the state's memory:
     the state that was given is gone.
     """
-    return jax.pmap(function, axis_name=AXIS, in_axes=(0, None, input_axes), out_axes=None, donate_argnums=(1,))
+    return jax.pmap(
+        function, AXIS, in_axes=(0, None, input_axes), out_axes=None, devices=_devices(), donate_argnums=(1,)
+    )
 
 
 def spread_members(function: Callable[[Any, Any], Any], input_axes: Any) -> Callable[[Any, Any], Any]:
@@ -57,7 +59,8 @@ def sum_over(axis: str | None, tree: Any) -> Any:
 
 def shards() -> jax.Array:
     """The number of each device's shard [devices], the first argument of what `spread` returns."""
-    return jax.device_put(jnp.arange(jax.device_count(), dtype=jnp.int32), by_device())
+    own = [number for number, device in enumerate(_devices()) if device.process_index == jax.process_index()]
+    return distribute(np.asarray(own, np.int32))
 
 
 def by_device() -> NamedSharding:
@@ -66,17 +69,29 @@ def by_device() -> NamedSharding:
 
 
 def replicate(tree: Any) -> Any:
-    """Every array whole on every device."""
-    return jax.device_put(tree, NamedSharding(_mesh(), PartitionSpec()))
+    """Every array whole on every device; all processes must give the same."""
+    sharding = NamedSharding(_mesh(), PartitionSpec())
+    if not several():
+        return jax.device_put(tree, sharding)
+    return jax.tree.map(
+        lambda leaf: jax.make_array_from_callback(np.shape(leaf), sharding, lambda index: leaf[index]), tree
+    )
 
 
 def distribute(tree: Any) -> Any:
-    """Every array [devices, ...] with each device's part on it."""
-    return jax.device_put(tree, by_device())
+    """Every array [devices of this process, ...] with each device's part on it."""
+    if not several():
+        return jax.device_put(tree, by_device())
+    return jax.tree.map(lambda leaf: jax.make_array_from_process_local_data(by_device(), np.asarray(leaf)), tree)
 
 
 def _mesh() -> Mesh:
-    return Mesh(np.asarray(jax.devices()), (AXIS,))
+    return Mesh(np.asarray(_devices()), (AXIS,))
+
+
+def _devices() -> list[jax.Device]:
+    """Of all processes, those of each side by side: its part of a batch is in one piece."""
+    return sorted(jax.devices(), key=lambda device: device.process_index)
 
 
 def check_divides(field: str, batch_size: int, parts: int = 1) -> None:

@@ -22,10 +22,16 @@ class Interruption:
     Python runs signal handlers in the main thread alone, and not while that thread is inside the compiler. So the work
     has a thread of its own: it looks at `requested` between dispatches, and marks with `nothing_to_save` what may take
     long and can be left at any instant.
+
+    Attributes:
+      signal: the number of the one that has come; 0 for none.
+      announce: called with the first one that comes to this process, before anything else is done about it.
     """
 
     def __init__(self) -> None:
         self.signal = 0
+        self.announce: Callable[[int], None] = lambda number: None
+        self._received = False
         self._leave = threading.Lock()
         self._nothing_to_save = False
 
@@ -54,9 +60,18 @@ class Interruption:
         with self._leave:
             self._nothing_to_save = value
 
-    def receive(self, number: int) -> None:
-        """What the main thread does with a signal. A second one does not wait for the work to save."""
-        again = self.requested
+    def receive(self, number: int, *, elsewhere: bool = False) -> None:
+        """What is done about a signal. A second one does not wait for the work to save.
+
+        Args:
+          number: of the signal.
+          elsewhere: whether it has come to another process than this one.
+        """
+        again = self._received and not elsewhere
+        if not elsewhere:
+            if not self._received:
+                self.announce(number)
+            self._received = True
         self.signal = number
         with self._leave:
             if self._nothing_to_save or again:

@@ -3,6 +3,7 @@
 The order is fixed. At a boundary: evaluate and bring `best` up to date.
 Then save, if it is time. Then the next chunk. The host reads a report while the device runs the chunk behind it.
 Where a chunk ends decides nothing but when the host looks: the state at a step is the same for all lengths of chunks.
+Of many processes each does the same; what a clock or a signal decides, the leader's clock and signals do.
 """
 
 import bisect
@@ -15,6 +16,7 @@ import jax
 
 from cnnjax.data.feed import Feed
 from cnnjax.filters.plan import Flat
+from cnnjax.train.hosts import agree
 from cnnjax.train.interruption import Interruption, Stopped
 from cnnjax.train.program import Program, Report
 from cnnjax.train.state import Sums, TrainState
@@ -135,12 +137,14 @@ class _Fit:
                 state = self.evaluate(state, due)
             going = self.going()
             late = time.monotonic() - saved_at >= self.plans[0].save_every
-            if not going or self.interruption.requested or late:
+            late, stop = _agree_on_next(pace, self.interruption, late=late)
+            if not going or stop or late:
                 self.save(state)
                 saved_at = time.monotonic()
                 if not self.going():
                     return state
-                self.interruption.check()
+                if stop:
+                    raise Stopped
             state, due = self.train(state, self.going(), pace)
 
     def going(self) -> list[int]:
@@ -208,6 +212,13 @@ class _Fit:
                 self.listeners.on_diverged(n, reason)
 
 
+def _agree_on_next(pace: Pace, interruption: Interruption, *, late: bool = False) -> tuple[bool, bool]:
+    """Before each dispatch: whether it is time to save, and whether to stop; the pace becomes the leader's."""
+    pace.pieces, late, number = agree("dispatch", [pace.pieces, late, interruption.signal])
+    interruption.signal = number or interruption.signal
+    return bool(late), number != 0
+
+
 def evaluate(
     program: Program,
     runs: int,
@@ -223,7 +234,7 @@ def evaluate(
     sums, pace = program.join([Sums.zero()] * runs), Pace()
     first, end = split
     while first < end:
-        if interruption.requested:
+        if _agree_on_next(pace, interruption)[1]:
             return None
         started = time.monotonic()
         batches = min(pace.pieces, math.ceil((end - first) / plan.eval_batch_size))

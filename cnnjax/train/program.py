@@ -73,7 +73,7 @@ def compile_program(task: Task, state: TrainState, inputs: Inputs, *, in_turn: b
     params, stats = {**inputs.frozen[0], **state.trained}, {**inputs.frozen[1], **state.stats}
     block = (params, stats, inputs.held_out, *map(jnp.int32, (0, 1, 1)))
     run_train = _compile(task, train_here, shard, state, (inputs, jnp.int32(1)))
-    run_evaluate = _compile(task, evaluate_here, shard, Sums.zero(), block)
+    run_evaluate = _compile(task, evaluate_here, shard, replicate(Sums.zero()), block)
     return dataclasses.replace(
         compile_settling(task, state),
         train=lambda state, inputs, steps: run_train(shard, state, (inputs, jnp.int32(steps[0]))),

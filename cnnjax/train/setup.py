@@ -24,6 +24,7 @@ from cnnjax.models.registry import build
 from cnnjax.models.tracing import abstract_variables
 from cnnjax.ops.keys import options_for_drawing, stream_key
 from cnnjax.train.devices import check_divides
+from cnnjax.train.hosts import several
 
 # The step is an int32 on the device.
 _MOST_STEPS = 2**31 - 1
@@ -242,6 +243,10 @@ def check_request(config: Config, summary: DataSummary, saved: Saved) -> None:
     """
     check_divides("config.train.batch_size", config.train.batch_size, config.train.accumulate)
     check_divides("config.train.eval_batch_size", config.train.eval_batch_size)
+    if several() and config.study.pack not in ("auto", 1):
+        raise RequestError(
+            f"config.study.pack: given {config.study.pack}; on many hosts each run is trained alone, by auto or 1"
+        )
     if config.train.batch_size > summary.sizes["train"]:
         raise RequestError(
             f"config.train.batch_size: {config.train.batch_size} is more than the {summary.sizes['train']} training "

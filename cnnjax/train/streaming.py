@@ -12,11 +12,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from cnnjax.data.batches import Batch, EvaluationBatches, TrainingBatches
+from cnnjax.data.batches import Batch, EvaluationBatches, Share, TrainingBatches
 from cnnjax.data.feed import Feed
 from cnnjax.data.streamed import StreamedDataset
 from cnnjax.filters.plan import Flat
-from cnnjax.train.devices import by_device, distribute, shards, spread
+from cnnjax.train.devices import by_device, distribute, replicate, shards, spread
 from cnnjax.train.program import Program, compile_settling, compiler_options
 from cnnjax.train.state import Sums, TrainState
 from cnnjax.train.step import Inputs, Task, evaluate_batch, train_step
@@ -29,7 +29,7 @@ _AXES = Inputs(None, 0, 0, None, None)  # type: ignore[arg-type]
 
 
 class Streams:
-    """The batches of one run's splits, read ahead from when they are first asked for.
+    """The batches of one run's splits, this process's part of each, read ahead from when they are first asked for.
 
     Args:
       dataset: of the run.
@@ -41,10 +41,11 @@ class Streams:
     def __init__(
         self, dataset: StreamedDataset, seed: int, batch_size: int, eval_batch_size: int, workers: int | None
     ) -> None:
-        self._training = TrainingBatches(dataset.train, seed, batch_size)
+        share = Share(jax.process_index(), jax.process_count())
+        self._training = TrainingBatches(dataset.train, seed, batch_size, share)
         self._evaluation = {
-            "validation": EvaluationBatches(dataset.validation, eval_batch_size),
-            "test": EvaluationBatches(dataset.test, eval_batch_size),
+            "validation": EvaluationBatches(dataset.validation, eval_batch_size, share),
+            "test": EvaluationBatches(dataset.test, eval_batch_size, share),
         }
         self.validation_size = len(dataset.validation)
         self._workers = workers
@@ -141,20 +142,21 @@ def compile_streamed(task: Task, state: TrainState, inputs: Inputs) -> StreamedP
 
     options = compiler_options(task)
     params, stats = {**inputs.frozen[0], **state.trained}, {**inputs.frozen[1], **state.stats}
-    counted = distribute(np.ones(inputs.held_out.labels.shape, bool))
+    counted = distribute(np.ones((jax.local_device_count(), inputs.held_out.labels.shape[1]), bool))
     step = spread(train, _AXES).lower(shards(), state, inputs)  # type: ignore[attr-defined]
     block = spread(evaluate, (None, None, 0, 0)).lower(  # type: ignore[attr-defined]
-        shards(), Sums.zero(), (params, stats, inputs.held_out, counted)
+        shards(), replicate(Sums.zero()), (params, stats, inputs.held_out, counted)
     )
     return StreamedProgram(step.compile(options), block.compile(options), compile_settling(task, state))
 
 
 def batch_feeds(dataset: StreamedDataset, batch_size: int, eval_batch_size: int) -> tuple[Feed, Feed]:
-    """Feeds of the shapes of one batch of training and of evaluation, [devices, batch / devices, ...], of zeros."""
+    """Feeds of the shapes of this process's part of one batch of training and of evaluation, [devices, batch / devices,
+    ...], of zeros."""
     images = dataset.train.images
 
     def zeros(size: int) -> Feed:
-        part = jax.device_count(), size // jax.device_count()
+        part = jax.local_device_count(), size // jax.device_count()
         return Feed(np.zeros((*part, *images.shape[1:]), images.dtype), np.zeros(part, np.int32))
 
     return zeros(batch_size), zeros(eval_batch_size)
