@@ -67,7 +67,7 @@ sys.exit(main(["launch.py", *flags]))
 
 
 def start(
-    workdir: Path, *flags: str, compiles: bool = False, slow: str = "", devices: int = 1
+    workdir: Path, *flags: str, compiles: bool = False, slow: str = "", devices: int = 1, config: str = EXPERIMENT
 ) -> subprocess.Popen[str]:
     """Starts a study and does not wait.
 
@@ -75,7 +75,7 @@ def start(
       compiles: whatever the tests before have compiled.
       slow: what it does slowly, `training` or a split that is evaluated; it touches WORKDIR/SLOW when it is there.
     """
-    words = command(workdir, *flags)
+    words = command(workdir, *flags, config=config)
     if slow:
         words[1:2] = ["-c", SLOW, slow, str(workdir / slow)]
     return subprocess.Popen(

@@ -20,7 +20,6 @@ from collections.abc import Callable
 from typing import Any, TypeVar
 
 import jax
-import numpy as np
 from jax._src import distributed  # the one way to the key-value store, which Orbax takes too
 from jax.experimental import multihost_utils
 
@@ -275,7 +274,7 @@ def _be_quiet() -> None:
     When the leader dies, JAX's own client aborts this process with a page of C++; it ends with a line instead.
     """
     sys.stderr = os.fdopen(os.dup(2), "w", buffering=1)
-    unseen = tempfile.TemporaryFile()
+    unseen = tempfile.TemporaryFile()  # noqa: SIM115 open as long as this process
     os.dup2(unseen.fileno(), 1)
     os.dup2(unseen.fileno(), 2)
 

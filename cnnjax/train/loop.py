@@ -214,9 +214,9 @@ class _Fit:
 
 def _agree_on_next(pace: Pace, interruption: Interruption, *, late: bool = False) -> tuple[bool, bool]:
     """Before each dispatch: whether it is time to save, and whether to stop; the pace becomes the leader's."""
-    pace.pieces, late, number = agree("dispatch", [pace.pieces, late, interruption.signal])
+    pace.pieces, save, number = agree("dispatch", (pace.pieces, late, interruption.signal))
     interruption.signal = number or interruption.signal
-    return bool(late), number != 0
+    return save, number != 0
 
 
 def evaluate(

@@ -1,0 +1,193 @@
+"""Two processes of two devices each do what one process does, leave one study behind, and end together."""
+
+import signal
+import socket
+import subprocess
+import time
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+import pytest
+
+import cnnjax
+from cnnjax.config import RequestError
+from cnnjax.data.dataset import Dataset
+from cnnjax.study.request import HostFlags
+from launch import main
+from tests.launching import EXPERIMENT, command, launch, newest_step, outcome, start
+from tests.test_resume import in_slow_training, wait_for
+
+ALONE = "--arms=learned"
+FOLDER = Path("runs") / "learned" / "seed0"
+EPOCHS = ("--config.train.epochs=2",)
+
+LOGISTIC = """
+from cnnjax.config import Config, DataConfig, ModelConfig, StudyConfig, TrainConfig
+
+def get_config():
+    train = TrainConfig(epochs=1, batch_size=32, eval_batch_size=64)
+    return Config(ModelConfig(name="logistic"), DataConfig(name="digits_8x8"), train=train, study=StudyConfig(seeds=1))
+
+def arms():
+    return {"learned": {}}
+"""
+
+
+def start_both(
+    workdir: Path, *flags: str, config: str = EXPERIMENT, slow: str = ""
+) -> tuple[subprocess.Popen[str], subprocess.Popen[str]]:
+    """Two processes of two devices each, the leader first; they do not wait."""
+    with socket.socket() as free:
+        free.bind(("localhost", 0))
+        port = free.getsockname()[1]
+    together = (*flags, f"--coordinator=localhost:{port}", "--processes=2")
+    leader = start(workdir, *together, "--process=0", devices=2, config=config, slow=slow)
+    return leader, start(workdir, *together, "--process=1", devices=2, config=config)
+
+
+def end(process: subprocess.Popen[str]) -> tuple[int, str, list[str]]:
+    """Its exit status, what it printed, and the lines of its errors."""
+    printed, errors = process.communicate(timeout=120)
+    return process.returncode, printed, errors.splitlines()
+
+
+def launch_both(workdir: Path, *flags: str, config: str = EXPERIMENT) -> list[str]:
+    """Runs a study to its end in two processes; the errors of the leader, the other has none."""
+    leader, follower = start_both(workdir, *flags, config=config)
+    status, _, errors = end(leader)
+    assert end(follower) == (0, "", [])
+    assert status == 0, errors
+    return errors
+
+
+def assert_close(left: Any, right: Any) -> None:
+    """Equal to the rounding of float32 over the steps of a run."""
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=2e-3, atol=2e-5), left, right)
+
+
+def assert_same_study(one: Path, two: Path, arm: str = "learned") -> None:
+    """The same files, the same rows of metrics to rounding, and the same best variables."""
+
+    def names(folder: Path) -> set[str]:
+        return {str(path.relative_to(folder)).split(".out.")[0] for path in folder.rglob("*") if path.is_file()}
+
+    assert names(one) == names(two)
+    runs = [cnnjax.load(folder / "runs" / arm / "seed0") for folder in (one, two)]
+    assert_close(runs[0].variables, runs[1].variables)
+    left, right = (run.metrics.drop(columns="seconds") for run in runs)
+    assert list(left.split) == list(right.split)
+    numbers = left.select_dtypes("number").columns
+    np.testing.assert_allclose(left[numbers], right[numbers], rtol=1e-3)
+
+
+def test_two_processes_leave_the_study_of_one(tmp_path: Path) -> None:
+    experiment = tmp_path / "logistic.py"
+    experiment.write_text(LOGISTIC)
+    assert launch_both(tmp_path / "two", config=str(experiment)) == ["learned: 650 of 650 parameters are trained"]
+    assert main(command(tmp_path / "one", config=str(experiment))[1:]) == 0
+    assert_same_study(tmp_path / "one", tmp_path / "two")
+
+
+@pytest.fixture(autouse=True, scope="module")
+def prepared(digits: Dataset) -> None:
+    """The data are there: nobody prepares them, and says so."""
+
+
+@pytest.mark.parametrize(
+    ("flags", "line"),
+    [
+        (HostFlags(None, 2), "--processes: needs --coordinator=HOST:PORT"),
+        (HostFlags("auto", None, 0), "--process: needs --coordinator=HOST:PORT"),
+        (HostFlags("localhost", 2, 0), "--coordinator: given 'localhost'; needs HOST:PORT, or auto"),
+        (HostFlags("localhost:1234", None, 0), "--processes: not given; --coordinator=localhost:1234 needs it"),
+        (HostFlags("localhost:1234", 2), "--process: not given; --coordinator=localhost:1234 needs it"),
+        (HostFlags("localhost:1234", 2, 2), "--process: given 2; of 2 the last is 1"),
+    ],
+)
+def test_flags_that_do_not_go_together(flags: HostFlags, line: str) -> None:
+    with pytest.raises(RequestError) as raised:
+        flags.check()
+    assert str(raised.value) == line
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The workdir of a study that two processes have finished."""
+    workdir = tmp_path_factory.mktemp("two") / "study"
+    launch_both(workdir, *EPOCHS)
+    return workdir
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("arm", ["learned", "frozen"])
+def test_every_arm_is_that_of_one_process(arm: str, tmp_path: Path, undisturbed: Path) -> None:
+    """With batch norm, dropout and augmentation; or on the features of a frozen stage."""
+    assert launch(tmp_path / "one", *EPOCHS).returncode == 0
+    assert_same_study(tmp_path / "one", undisturbed, arm)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("victim", [0, 1])
+def test_killed_process_ends_the_other_and_the_restart_is_exact(victim: int, tmp_path: Path, undisturbed: Path) -> None:
+    workdir = tmp_path / "study"
+    both = interrupt(workdir, victim, signal.SIGKILL)
+    status, _, errors = end(both[1 - victim])
+    what = "process 0 has ended" if victim == 0 else "process 1 has ended, or does not answer"
+    line = f"{what}; this process ends too, and the same command goes on from the last checkpoint"
+    assert (status, errors[-1]) == (1, line)
+    assert len(errors) == 1 + victim  # the leader has said what is trained
+    assert_goes_on_as(undisturbed, workdir)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("chosen", [0, 1])
+def test_signal_to_one_stops_both_with_all_saved(chosen: int, tmp_path: Path, undisturbed: Path) -> None:
+    workdir = tmp_path / "study"
+    for process in interrupt(workdir, chosen, signal.SIGTERM):
+        status, _, errors = end(process)
+        assert (status, errors[-1]) == (143, "stopped by SIGTERM; the same command goes on from here")
+    assert newest_step(workdir / FOLDER) > 0
+    assert_goes_on_as(undisturbed, workdir)
+
+
+def interrupt(workdir: Path, chosen: int, number: signal.Signals) -> tuple[subprocess.Popen[str], ...]:
+    """Starts two processes and sends one of them a signal in the middle of its training."""
+    since = time.time()
+    both = start_both(workdir, ALONE, *EPOCHS, slow="training")
+    wait_for(lambda: in_slow_training(workdir, since) and newest_step(workdir / FOLDER) > 0, both[0])
+    both[chosen].send_signal(number)
+    return both
+
+
+def assert_goes_on_as(undisturbed: Path, workdir: Path) -> None:
+    step = newest_step(workdir / FOLDER)
+    assert launch_both(workdir, ALONE, *EPOCHS) == [f"learned seed 0: going on from step {step}"]
+    assert outcome(workdir) == outcome(undisturbed)
+
+
+@pytest.mark.slow
+def test_streamed_batches_are_read_in_shares(tmp_path: Path) -> None:
+    flags = (ALONE, *EPOCHS, "--config.data.streamed=always", "--config.data.workers=0")
+    launch_both(tmp_path / "two", *flags)
+    assert launch(tmp_path / "one", *flags).returncode == 0
+    assert_same_study(tmp_path / "one", tmp_path / "two")
+
+
+@pytest.mark.slow
+def test_wrong_request_is_said_once(tmp_path: Path) -> None:
+    leader, follower = start_both(tmp_path / "study", "--config.study.pack=4")
+    line = "config.study.pack: given 4; on many hosts each run is trained alone, by auto or 1"
+    status, _, errors = end(leader)
+    assert (status, errors) == (2, [line])
+    assert end(follower) == (2, "", [])
+    assert not (tmp_path / "study").exists()
+
+
+@pytest.mark.slow
+def test_diverged_run_ends_for_all_and_the_next_begins(tmp_path: Path) -> None:
+    leader, follower = start_both(tmp_path / "study", *EPOCHS, "--config.optim.lr=1e30")
+    status, printed, _ = end(leader)
+    assert (status, end(follower)) == (1, (1, "", []))
+    assert "learned seed 0 diverged" in printed and "frozen seed 0 diverged" in printed
