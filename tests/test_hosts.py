@@ -3,6 +3,7 @@
 import signal
 import socket
 import subprocess
+import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -16,8 +17,37 @@ from cnnjax.config import RequestError
 from cnnjax.data.dataset import Dataset
 from cnnjax.study.request import HostFlags
 from launch import main
-from tests.launching import EXPERIMENT, command, launch, newest_step, outcome, start
+from tests.launching import EXPERIMENT, ROOT, command, environment, launch, newest_step, outcome, start
 from tests.test_resume import in_slow_training, wait_for
+
+TOGETHER = """
+import sys
+import numpy as np
+from cnnjax.train import hosts
+from cnnjax.train.devices import AXIS, distribute, replicate, shards, spread, sum_over
+from cnnjax.train.interruption import Interruption
+
+process = int(sys.argv[2])
+hosts.join(sys.argv[1], 2, process, Interruption())
+assert hosts.several() and hosts.leads() == (process == 0)
+assert hosts.agree("number", [process, "word"]) == [0, "word"]
+assert (hosts.from_leader({"a": np.arange(3) + process})["a"] == np.arange(3)).all()
+
+# The sum over devices of (number of the shard + 1) x (own part) x (what all have).
+own, whole = distribute(np.float32([10 + 2 * process, 11 + 2 * process])), replicate(np.float32(2))
+program = spread(lambda shard, state, given: state + sum_over(AXIS, (shard + 1) * given[0] * given[1]), (0, None))
+found = program(shards(), replicate(np.float32(1)), (own, whole))
+assert float(found) == 1 + 2 * (1 * 10 + 2 * 11 + 3 * 12 + 4 * 13), found
+
+if process == 0:
+    hosts.order({"next": 1})
+else:
+    try:
+        hosts.agree("dispatch", None)
+    except hosts.Abandoned as elsewhere:
+        assert hosts.acknowledge(elsewhere.value) == {"next": 1}
+hosts.part()
+"""
 
 ALONE = "--arms=learned"
 FOLDER = Path("runs") / "learned" / "seed0"
@@ -39,12 +69,16 @@ def start_both(
     workdir: Path, *flags: str, config: str = EXPERIMENT, slow: str = ""
 ) -> tuple[subprocess.Popen[str], subprocess.Popen[str]]:
     """Two processes of two devices each, the leader first; they do not wait."""
-    with socket.socket() as free:
-        free.bind(("localhost", 0))
-        port = free.getsockname()[1]
-    together = (*flags, f"--coordinator=localhost:{port}", "--processes=2")
+    together = (*flags, f"--coordinator={free_address()}", "--processes=2")
     leader = start(workdir, *together, "--process=0", devices=2, config=config, slow=slow)
     return leader, start(workdir, *together, "--process=1", devices=2, config=config)
+
+
+def free_address() -> str:
+    """Of a port of this machine that nobody listens at."""
+    with socket.socket() as free:
+        free.bind(("localhost", 0))
+        return f"localhost:{free.getsockname()[1]}"
 
 
 def end(process: subprocess.Popen[str]) -> tuple[int, str, list[str]]:
@@ -70,8 +104,9 @@ def assert_close(left: Any, right: Any) -> None:
 def assert_same_study(one: Path, two: Path, arm: str = "learned") -> None:
     """The same files, the same rows of metrics to rounding, and the same best variables."""
 
-    def names(folder: Path) -> set[str]:
-        return {str(path.relative_to(folder)).split(".out.")[0] for path in folder.rglob("*") if path.is_file()}
+    def names(folder: Path) -> list[str]:
+        found = [str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file()]
+        return sorted(name.split(".out.")[0] for name in found if "checkpoints" not in name)
 
     assert names(one) == names(two)
     runs = [cnnjax.load(folder / "runs" / arm / "seed0") for folder in (one, two)]
@@ -82,12 +117,24 @@ def assert_same_study(one: Path, two: Path, arm: str = "learned") -> None:
     np.testing.assert_allclose(left[numbers], right[numbers], rtol=1e-3)
 
 
+@pytest.mark.slow
 def test_two_processes_leave_the_study_of_one(tmp_path: Path) -> None:
     experiment = tmp_path / "logistic.py"
     experiment.write_text(LOGISTIC)
     assert launch_both(tmp_path / "two", config=str(experiment)) == ["learned: 650 of 650 parameters are trained"]
     assert main(command(tmp_path / "one", config=str(experiment))[1:]) == 0
     assert_same_study(tmp_path / "one", tmp_path / "two")
+
+
+def test_two_processes_agree_and_compute_together() -> None:
+    words = [sys.executable, "-c", TOGETHER, free_address()]
+    both = [
+        subprocess.Popen([*words, str(process)], cwd=ROOT, env=environment(2), stderr=subprocess.PIPE, text=True)
+        for process in range(2)
+    ]
+    for process in both:
+        _, errors = process.communicate(timeout=60)
+        assert process.returncode == 0, errors
 
 
 @pytest.fixture(autouse=True, scope="module")
@@ -133,6 +180,7 @@ def test_every_arm_is_that_of_one_process(arm: str, tmp_path: Path, undisturbed:
 def test_killed_process_ends_the_other_and_the_restart_is_exact(victim: int, tmp_path: Path, undisturbed: Path) -> None:
     workdir = tmp_path / "study"
     both = interrupt(workdir, victim, signal.SIGKILL)
+    assert end(both[victim])[0] == -signal.SIGKILL
     status, _, errors = end(both[1 - victim])
     what = "process 0 has ended" if victim == 0 else "process 1 has ended, or does not answer"
     line = f"{what}; this process ends too, and the same command goes on from the last checkpoint"

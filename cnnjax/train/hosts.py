@@ -10,6 +10,7 @@ A process that has gone is missed by the others: each shows every second that it
 import ctypes
 import itertools
 import json
+import logging
 import os
 import signal
 import sys
@@ -78,7 +79,7 @@ def join(coordinator: str, processes: int | None, process: int | None, interrupt
     jax.config.update("jax_enable_preemption_service", False)  # it would take SIGTERM for itself
     address = None if coordinator == "auto" else coordinator
     try:
-        jax.distributed.initialize(address, processes, process, heartbeat_timeout_seconds=30)
+        jax.distributed.initialize(address, processes, process)
     except (ValueError, RuntimeError) as error:
         reason = str(error).splitlines()[0]
         if address is None:
@@ -87,8 +88,7 @@ def join(coordinator: str, processes: int | None, process: int | None, interrupt
         raise RequestError(f"--coordinator={coordinator}: not all processes came together ({reason})") from None
     if not several():
         return
-    if not leads():
-        _be_quiet()
+    _keep_the_noise()
     jax.devices()  # here all wait for all
     _peers.interruption = interruption
     interruption.announce = _announce_signal
@@ -268,21 +268,26 @@ def _announce_signal(number: int) -> None:
         pass  # those that cannot hear it will miss this process
 
 
-def _be_quiet() -> None:
-    """What is written beside Python, such as C++'s logs, is not shown: the leader's shows the same.
+def _keep_the_noise() -> None:
+    """What is not written by Python, such as the logs of JAX's C++, is shown only if this process is aborted.
 
-    When the leader dies, JAX's own client aborts this process with a page of C++; it ends with a line instead.
+    When the leader dies, JAX's own client aborts the others with a page of it; they end with a line instead.
     """
-    sys.stderr = os.fdopen(os.dup(2), "w", buffering=1)
-    unseen = tempfile.TemporaryFile()  # noqa: SIM115 open as long as this process
-    os.dup2(unseen.fileno(), 1)
-    os.dup2(unseen.fileno(), 2)
+    errors = os.fdopen(os.dup(2), "w", buffering=1)
+    output = os.fdopen(os.dup(1), "w", buffering=1) if leads() else sys.stdout
+    sys.stderr, sys.stdout = errors, output
+    for handler in logging.getLogger().handlers:
+        if isinstance(handler, logging.StreamHandler):
+            handler.setStream(errors)
+    noise = tempfile.TemporaryFile()  # noqa: SIM115 open as long as this process
+    os.dup2(noise.fileno(), 1)
+    os.dup2(noise.fileno(), 2)
 
     def aborted(number: int) -> None:
-        unseen.seek(0)
-        said = unseen.read().decode(errors="replace")
+        noise.seek(0)
+        said = noise.read().decode(errors="replace")
         if "JAX distributed service detected fatal errors" in said:
-            _peers.end("process 0 has ended")
+            _peers.end("another process has ended" if leads() else "process 0 has ended")
         _end(said)
 
     _kept_alive.append(ctypes.CFUNCTYPE(None, ctypes.c_int)(aborted))
