@@ -83,7 +83,7 @@ def free_address() -> str:
 
 def end(process: subprocess.Popen[str]) -> tuple[int, str, list[str]]:
     """Its exit status, what it printed, and the lines of its errors."""
-    printed, errors = process.communicate(timeout=120)
+    printed, errors = process.communicate(timeout=400)
     return process.returncode, printed, errors.splitlines()
 
 

@@ -78,6 +78,7 @@ def join(coordinator: str, processes: int | None, process: int | None, interrupt
     jax.config.update("jax_cpu_collectives_implementation", "gloo")
     jax.config.update("jax_enable_preemption_service", False)  # it would take SIGTERM for itself
     address = None if coordinator == "auto" else coordinator
+    _keep_the_noise(f"--coordinator={coordinator}: not all processes came together")
     try:
         jax.distributed.initialize(address, processes, process)
     except (ValueError, RuntimeError) as error:
@@ -85,10 +86,12 @@ def join(coordinator: str, processes: int | None, process: int | None, interrupt
         if address is None:
             would_do = "give HOST:PORT, --processes and --process"
             raise RequestError(f"--coordinator=auto: no TPU pod, Slurm or Open MPI ({reason}); {would_do}") from None
-        raise RequestError(f"--coordinator={coordinator}: not all processes came together ({reason})") from None
+        raise RequestError(f"--coordinator={coordinator}: the processes could not come together ({reason})") from None
+    _peers.joined = True
     if not several():
         return
-    _keep_the_noise()
+    if not leads():
+        sys.stdout = os.fdopen(os.dup(1), "w")  # among the noise
     jax.devices()  # here all wait for all
     _peers.interruption = interruption
     interruption.announce = _announce_signal
@@ -198,7 +201,7 @@ class _Peers:
 
     def __init__(self) -> None:
         self.interruption = Interruption()
-        self.parted = False
+        self.joined = self.parted = False
         self._beats: dict[int, str] = {}
         self._seen: dict[int, float] = {}
 
@@ -217,7 +220,6 @@ class _Peers:
             time.sleep(_BEAT)
 
     def _look(self, found: dict[str, str]) -> None:
-        now = time.monotonic()
         said = {key.removeprefix("cnnjax/now/"): value for key, value in found.items()}
         if "signal" in said and not self.interruption.requested:
             _set(f"heard/{distributed.global_state.process_id}", "")
@@ -226,8 +228,13 @@ class _Peers:
             if reason := said.get(f"left/{process}"):
                 self.end(f"process {process} has ended ({reason})")
             if (beat := said.get(f"beat/{process}", "")) != self._beats.get(process, ""):
-                self._beats[process], self._seen[process] = beat, now
-            if now - self._seen[process] > (_LEAVING if self.interruption.requested else _LOST):
+                self._beats[process], self._seen[process] = beat, time.monotonic()
+        self.end_if_silent(_LEAVING if self.interruption.requested else _LOST)
+
+    def end_if_silent(self, seconds: float) -> None:
+        """Ends this process if another has not shown so long that it lives."""
+        for process, seen in self._seen.items():
+            if time.monotonic() - seen > seconds:
                 self.end(f"process {process} has ended, or does not answer")
 
     def wait_for_beats(self) -> None:
@@ -268,14 +275,17 @@ def _announce_signal(number: int) -> None:
         pass  # those that cannot hear it will miss this process
 
 
-def _keep_the_noise() -> None:
+def _keep_the_noise(unjoined: str) -> None:
     """What is not written by Python, such as the logs of JAX's C++, is shown only if this process is aborted.
 
-    When the leader dies, JAX's own client aborts the others with a page of it; they end with a line instead.
+    When a process does not come, or the leader dies, JAX's own client aborts the others with a page of it; they end
+    with a line instead.
+
+    Args:
+      unjoined: the line, if they have not come together.
     """
-    errors = os.fdopen(os.dup(2), "w", buffering=1)
-    output = os.fdopen(os.dup(1), "w", buffering=1) if leads() else sys.stdout
-    sys.stderr, sys.stdout = errors, output
+    errors, sys.stdout = (os.fdopen(os.dup(number), "w", buffering=1) for number in (2, 1))
+    sys.stderr = errors
     for handler in logging.getLogger().handlers:
         if isinstance(handler, logging.StreamHandler):
             handler.setStream(errors)
@@ -287,7 +297,10 @@ def _keep_the_noise() -> None:
         noise.seek(0)
         said = noise.read().decode(errors="replace")
         if "JAX distributed service detected fatal errors" in said:
+            if not _peers.joined:
+                _end(unjoined)
             _peers.end("another process has ended" if leads() else "process 0 has ended")
+        _peers.end_if_silent(5 * _BEAT)  # XLA gives up when a collective lasts
         _end(said)
 
     _kept_alive.append(ctypes.CFUNCTYPE(None, ctypes.c_int)(aborted))
