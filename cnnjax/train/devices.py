@@ -68,6 +68,11 @@ def by_device() -> NamedSharding:
     return NamedSharding(_mesh(), PartitionSpec(AXIS))
 
 
+def by_own_device() -> NamedSharding:
+    """A part of the leading axis on each device of this process."""
+    return NamedSharding(Mesh(np.asarray(jax.local_devices()), (AXIS,)), PartitionSpec(AXIS))
+
+
 def replicate(tree: Any) -> Any:
     """Every array whole on every device; all processes must give the same."""
     sharding = NamedSharding(_mesh(), PartitionSpec())

@@ -10,7 +10,7 @@ import numpy as np
 from cnnjax.models.cost import multiply_adds
 from cnnjax.models.network import Network, run_stages
 from cnnjax.models.tracing import abstract_variables
-from cnnjax.train.devices import by_device
+from cnnjax.train.devices import by_own_device
 
 # A product of matrices that takes so long hides what it costs to begin it.
 _LONG_ENOUGH = 0.05  # seconds
@@ -43,14 +43,14 @@ def step_multiply_adds(
 
 def measure_peak(dtype: str) -> float:
     """Floating-point operations per second of all devices together: in products of matrices large enough, the best of
-    five. A multiplication and an addition are two.
+    five. A multiplication and an addition are two. Of many processes one measures; the others' devices are as fast.
 
     Args:
       dtype: of the matrices, such as `bfloat16`.
     """
     size, multiply = _SMALLEST, jax.jit(lambda x: x @ x)
     while True:
-        matrices = jax.device_put(jnp.ones((jax.device_count(), size, size), dtype), by_device())
+        matrices = jax.device_put(jnp.ones((jax.local_device_count(), size, size), dtype), by_own_device())
         multiply(matrices).block_until_ready()
         taken = min(_seconds(multiply, matrices) for _ in range(_REPEATS))
         if taken >= _LONG_ENOUGH or size == _LARGEST:
