@@ -49,6 +49,25 @@ else:
 hosts.part()
 """
 
+# The first run fails at one process or at both.
+PLANTED = """
+import sys
+from cnnjax.study import following, run
+from launch import main
+
+failing, *flags = sys.argv[1:]
+fit, calls = run.fit, []
+
+def fit_or_fail(*arguments):
+    calls.append(arguments)
+    if len(calls) == 1 and f"--process={flags[-1][-1]}" in failing:
+        raise ValueError("planted")
+    return fit(*arguments)
+
+run.fit = following.fit = fit_or_fail
+sys.exit(main(["launch.py", *flags]))
+"""
+
 ALONE = "--arms=learned"
 FOLDER = Path("runs") / "learned" / "seed0"
 EPOCHS = ("--config.train.epochs=2",)
@@ -230,6 +249,34 @@ def test_wrong_request_is_said_once(tmp_path: Path) -> None:
     assert (status, errors) == (2, [line])
     assert end(follower) == (2, "", [])
     assert not (tmp_path / "study").exists()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("failing", ["--process=0", "--process=1", "--process=0 --process=1"])
+def test_run_fails_for_all_and_the_next_begins_or_all_end(failing: str, tmp_path: Path) -> None:
+    """A leader that has failed goes on, and takes the other along; without the other it cannot."""
+    words = command(tmp_path / "study", *EPOCHS, f"--coordinator={free_address()}", "--processes=2")
+    words[1:2] = ["-c", PLANTED, failing]
+    both = [
+        subprocess.Popen(
+            [*words, f"--process={process}"],
+            cwd=ROOT,
+            env=environment(2),
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        for process in range(2)
+    ]
+    status, printed, errors = end(both[0])
+    assert status == 1
+    if failing == "--process=1":
+        line = "process 1 has ended (ValueError: planted); this process ends too, and the same command goes on from"
+        assert errors == [f"{line} the last checkpoint"]
+        assert end(both[1]) == (1, "", ["process 1: ValueError: planted"])
+    else:
+        assert "learned seed 0 failed: ValueError: planted" in printed and "frozen seed 0: finished" in printed
+        assert end(both[1]) == (1, "", [])
 
 
 @pytest.mark.slow
