@@ -151,3 +151,17 @@ def test_work_that_ends_in_spite_of_a_signal_gives_its_status(left: list[int]) -
 
     assert run_interruptibly(work) == 1
     assert left == []
+
+
+def test_signal_to_another_process_is_no_second_one(left: list[int]) -> None:
+    """Slurm sends one to each process: what others tell of it does not keep this one from saving."""
+    told: list[int] = []
+    ours = Interruption()
+    ours.announce = told.append
+    ours.receive(signal.SIGTERM, elsewhere=True)
+    assert (ours.requested, told, left) == (True, [], [])
+    ours.receive(signal.SIGTERM)
+    assert (told, left) == ([signal.SIGTERM], [])
+    with pytest.raises(SystemExit):
+        ours.receive(signal.SIGTERM)
+    assert (told, left) == ([signal.SIGTERM], [128 + signal.SIGTERM])
