@@ -100,6 +100,8 @@ FORMS: list[tuple[str, dict[str, Any], Pinned]] = [
     ("googlenet", {"auxiliary": True}, Pinned(13_004_888, 1.498)),
     ("lenet5", {"form": "original"}, Pinned(60_000, 416_520, (28, 28, 1), 10)),
     ("lenet5", {"form": "original", "padding": "valid"}, Pinned(60_000, 416_520, (32, 32, 1), 10)),
+    ("lenet5", {}, Pinned(61_706, 416_520, (32, 32, 1), 10)),
+    ("lenet5", {"form": "original"}, Pinned(60_000, 416_520, (32, 32, 1), 10)),
     ("lenet5", {"padding": "valid"}, Pinned(61_706, 416_520, (32, 32, 1), 10)),
     ("resnet18", {"form": "preactivation"}, Pinned(11_687_720, 1.814)),
     ("resnet34", {"form": "preactivation"}, Pinned(21_795_880, 3.664)),

@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from jax import lax
 
-from cnnjax.ops.geometry import output_size, per_dimension, place_windows, resolve_padding
+from cnnjax.ops.geometry import UpTo, output_size, per_dimension, place_windows, resolve_padding
 
 SMALL = st.integers(1, 5)
 
@@ -46,6 +46,13 @@ def test_padding_in_words_numbers_and_pairs() -> None:
     assert resolve_padding("same", **shape) == ((1, 1), (1, 1))
     assert resolve_padding(2, **shape) == ((2, 2), (2, 2))
     assert resolve_padding([(0, 1), (2, 3)], **shape) == ((0, 1), (2, 3))
+
+
+@pytest.mark.parametrize(
+    ("size", "pad"), [(8, (2, 2)), (28, (2, 2)), (29, (1, 2)), (31, (0, 1)), (32, (0, 0)), (64, (0, 0))]
+)
+def test_padding_up_to_a_grid(size: int, pad: tuple[int, int]) -> None:
+    assert resolve_padding(UpTo(32), (size,), (5,), (1,), (1,)) == (pad,)
 
 
 def test_the_odd_one_of_same_padding_comes_after() -> None:

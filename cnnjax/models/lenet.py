@@ -21,6 +21,9 @@ from cnnjax.layers.lenet import (
 )
 from cnnjax.layers.parts import PADDINGS, Parts
 from cnnjax.models.network import Network, Stage
+from cnnjax.ops.geometry import UpTo
+
+_FRAME = UpTo(32)
 
 
 def lenet1(
@@ -85,8 +88,8 @@ def lenet5(
 ) -> Network:
     """Two convolution blocks of 6 and 16 maps (5x5, pooled by 2), dense layers of 120 and 84, and a head.
 
-    Images of 28 x 28 are padded by 2 to the paper's 32 x 32 by the first convolution (`same`); on 32 x 32 ask for
-    `valid`. With one channel and ten classes there are as many parameters on both:
+    The first convolution pads images of 28 x 28 by 2 to the paper's 32 x 32, and those of 32 x 32 or more not at all.
+    With one channel and ten classes there are as many parameters on both:
 
     - `modern`, 61,706: full connections in C3, ReLU, max pooling, a linear head.
     - `original`, 60,000: the published table of C3, 1.7159 tanh(2 x / 3) as the detector, sub-sampling with a trained
@@ -127,7 +130,7 @@ def lenet5(
 def _modern(num_classes: int, width: int, parts: Parts) -> Network:
     return Network(
         (
-            Stage("stage1", parts.block(width, 5, pool=parts.pooling(2))),
+            Stage("stage1", parts.block(width, 5, pool=parts.pooling(2), padding=_FRAME)),
             Stage("stage2", parts.block(8 * width // 3, 5, pool=parts.pooling(2), padding="valid")),
             Stage("stage3", parts.dense(20 * width)),
             Stage("stage4", parts.dense(14 * width)),
@@ -139,7 +142,7 @@ def _modern(num_classes: int, width: int, parts: Parts) -> Network:
 def _original(num_classes: int, parts: Parts, detector: Activation, pooling: Callable[[], nn.Module]) -> Network:
     return Network(
         (
-            Stage("stage1", ConvBlock(parts.conv(6, 5), detector, pool=pooling())),
+            Stage("stage1", ConvBlock(parts.conv(6, 5, padding=_FRAME), detector, pool=pooling())),
             Stage("stage2", ConvBlock(_sparse_conv(parts, LENET5_TABLE, padding="valid"), detector, pool=pooling())),
             Stage("stage3", parts.dense(120).clone(act=detector)),
             Stage("stage4", parts.dense(84).clone(act=detector)),

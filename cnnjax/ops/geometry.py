@@ -7,7 +7,15 @@ import numpy as np
 
 from cnnjax.ops.borders import Border, extended_sites
 
-Padding = str | int | Sequence[tuple[int, int]]
+
+@dataclasses.dataclass(frozen=True)
+class UpTo:
+    """Padding as `same`, but none beyond a grid of `size`: with 32 an image of 28 is padded, and one of 32 is not."""
+
+    size: int
+
+
+Padding = str | int | Sequence[tuple[int, int]] | UpTo
 
 
 def per_dimension(value: int | Sequence[int], dimensions: int, what: str) -> tuple[int, ...]:
@@ -67,7 +75,8 @@ def resolve_padding(
     Args:
       padding: `valid` (none); `same` (output size ceil(input / stride), the odd one after); `full` (every position that
         meets the input at all); `causal` (along the first dimension, time, all before, so that no position sees what
-        comes later; `same` along the others); a number for both sides of every dimension; or a pair for each dimension.
+        comes later; `same` along the others); `UpTo`; a number for both sides of every dimension; or a pair for each
+        dimension.
       sizes: the input's spatial sizes; `window`, `strides` and `dilation` are as long.
 
     Raises:
@@ -78,10 +87,12 @@ def resolve_padding(
     extents = [d * (k - 1) + 1 for k, d in zip(window, dilation, strict=True)]
     if padding == "full":
         return tuple((extent - 1, extent - 1) for extent in extents)
-    if padding in ("same", "causal"):
+    if isinstance(padding, UpTo) or padding in ("same", "causal"):
         same = []
         for size, extent, s in zip(sizes, extents, strides, strict=True):
             total = max((-(-size // s) - 1) * s + extent - size, 0)
+            if isinstance(padding, UpTo):
+                total = min(total, max(padding.size - size, 0))
             same.append((total // 2, total - total // 2))
         return ((extents[0] - 1, 0), *same[1:]) if padding == "causal" else tuple(same)
     pairs = [(padding, padding)] * len(sizes) if isinstance(padding, int) else padding
