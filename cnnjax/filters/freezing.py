@@ -1,6 +1,6 @@
 """Frozen means frozen: which modules run as in evaluation, which statistics stay, which stages are a fixed prefix."""
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
 from flax import linen as nn
@@ -13,16 +13,20 @@ def frozen_modules(rules: Mapping[str, FilterRule]) -> frozenset[str]:
     """The paths of the modules all of whose parameters are frozen, such as `stage1` and `stage1/norm`."""
     states: dict[str, bool] = {}
     for path, rule in rules.items():
-        parts = path.split("/")[:-1]
-        for depth in range(1, len(parts) + 1):
-            module = "/".join(parts[:depth])
+        for module in _modules_around(path):
             states[module] = states.get(module, True) and rule.state == "frozen"
     return frozenset(module for module, frozen in states.items() if frozen)
 
 
 def frozen_statistics(paths: Iterable[str], modules: frozenset[str]) -> frozenset[str]:
     """Those of the batch statistics that belong to a frozen module."""
-    return frozenset(path for path in paths if any(path.startswith(f"{module}/") for module in modules))
+    return frozenset(path for path in paths if not modules.isdisjoint(_modules_around(path)))
+
+
+def _modules_around(path: str) -> Iterator[str]:
+    """Of `stage1/norm/mean` these are `stage1` and `stage1/norm`."""
+    parts = path.split("/")
+    return ("/".join(parts[:depth]) for depth in range(1, len(parts)))
 
 
 def keep_frozen(modules: frozenset[str]) -> Callable[..., Any]:
