@@ -199,10 +199,12 @@ def _listeners(runs: Sequence[OpenRun], diverged: dict[Unit, dict[str, Any]], pr
         going = [n for n, run in enumerate(runs) if run.unit not in diverged]
         progress.advance(sum(steps[n] for n in going) / max(1, sum(runs[n].plan.stop for n in going)))
 
-    for n, run in enumerate(runs):
-        if run.saved is None and n in measured:
-            frozen, start = run.member.inputs.frozen, run.member.state
-            on_evaluated(n, 0, {**frozen[0], **start.trained}, {**frozen[1], **start.stats})
+    for n, measure in measured.items():
+        frozen, start = runs[n].member.inputs.frozen, runs[n].state()
+        # Of a run that goes on nothing is kept; but what it will measure is compiled here, where a signal may end it.
+        values = measure({**frozen[0], **start.trained}, {**frozen[1], **start.stats})
+        if runs[n].saved is None:
+            runs[n].append(0, "train", values)
     return Listeners(on_evaluated if measured else None, on_report, on_diverged, on_save, advance)
 
 
