@@ -70,6 +70,7 @@ WRONG = {
         "config.train.batch_size: 5000 is more than the 1258 training",
     ),
     "trials": (["--trials=3"], "--trials=3: nothing is swept; give --sweep=FIELD=VALUES too"),
+    "processes": (["--processes=2"], "--processes: needs --coordinator=HOST:PORT"),
     "plan": (
         ["--config.filters=head=init,trained", "--arms=learned"],
         "config.filters: 'head' matches none of",

@@ -39,6 +39,11 @@ def parse_list(value: Any) -> Any:
 
 
 def parse_pack(value: Any) -> Any:
+    """`auto`, or how many runs are trained together: a whole number, at least 1, also as text.
+
+    Raises:
+      ValueError: for anything else.
+    """
     if value == "auto" or (str(value).isdecimal() and int(value) > 0):
         return value if value == "auto" else int(value)
     raise ValueError("should be auto or a number greater than 0")

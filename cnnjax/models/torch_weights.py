@@ -75,16 +75,19 @@ def published_network(path: str | Path, name: str, **fields: Any) -> tuple[Netwo
     model = build(name, num_classes=len(tensors[classifier]), **fields)
     wanted = traverse_util.flatten_dict(abstract_variables(model, (224, 224, 3)), sep="/")
     names = {place: torch_name(place, family) for place in wanted}
-    problems: dict[str, list[str]] = {"missing": [there for there in names.values() if there not in tensors]}
-    found, problems["misshapen"] = {}, []
+    found, misshapen = {}, []
     for place, there in names.items():
         if there in tensors:
             found[place] = _arrange(tensors[there], family.flattened.get(there, 1))
             if found[place].shape != wanted[place].shape:
                 shapes = f"{tensors[there].shape}: it does not make {wanted[place].shape}"
-                problems["misshapen"].append(f"{there} {shapes}")
+                misshapen.append(f"{there} {shapes}")
     unknown = sorted(set(tensors) - set(names.values()))
-    problems["left over"] = [there for there in unknown if not re.fullmatch(family.ignored, there)]
+    problems = {
+        "missing": [there for there in names.values() if there not in tensors],
+        "misshapen": misshapen,
+        "left over": [there for there in unknown if not re.fullmatch(family.ignored, there)],
+    }
     if any(problems.values()):
         told = (
             f"{what} {', '.join(which[:2])}" + (f" and {len(which) - 2} more" if len(which) > 2 else "")

@@ -17,12 +17,16 @@ def execute(request: Request, interruption: Interruption) -> int:
     Of many processes the first one does it, and the others train with it.
     """
     given = request.hosts
+    try:
+        given.check()
+    except RequestError as error:
+        complain(str(error))
+        return WRONG_REQUEST
     if given.coordinator is None:
         return _execute(request, interruption)
     from cnnjax.train import hosts
 
     try:
-        given.check()
         with interruption.nothing_to_save():
             hosts.join(given.coordinator, given.processes, given.process, interruption)
     except RequestError as error:
