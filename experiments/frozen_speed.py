@@ -23,9 +23,11 @@ from cnnjax.data.dataset import Dataset, load_dataset
 from cnnjax.filters.features import feature_function
 from cnnjax.train.assembly import assemble
 from cnnjax.train.beginning import Shared
+from cnnjax.train.chunks import array_rows
 from cnnjax.train.interruption import Interruption
-from cnnjax.train.ridge import array_rows, one_hot_targets, ridge_path
+from cnnjax.train.ridge import ridge_path
 from cnnjax.train.step import variables_of
+from cnnjax.train.targets import one_hot_targets
 
 ROUNDS = flags.DEFINE_integer("rounds", 7, "Turns of each side.", lower_bound=1)
 WIDTHS = flags.DEFINE_list("widths", ["8", "16", "32"], "Filters of the first stage of the convnet.")

@@ -6,8 +6,8 @@ from scipy.special import log_softmax, softmax
 from sklearn.datasets import load_digits
 from sklearn.linear_model import LogisticRegression
 
+from cnnjax.train.chunks import array_rows
 from cnnjax.train.logistic import LogisticFit, fit_logistic, logistic_path, logistic_problem
-from cnnjax.train.ridge import array_rows
 
 FEATURES = load_digits().data[:200].astype(np.float32)
 LABELS = load_digits().target[:200]

@@ -10,7 +10,9 @@ from hypothesis import strategies as st
 from sklearn.datasets import load_digits
 from sklearn.linear_model import Ridge
 
-from cnnjax.train.ridge import RidgePath, array_rows, correct_counts, one_hot_targets, ridge_path
+from cnnjax.train.chunks import array_rows
+from cnnjax.train.ridge import RidgePath, correct_counts, ridge_path
+from cnnjax.train.targets import one_hot_targets
 
 STRENGTHS = (1e-3, 1.0, 100.0)
 

@@ -9,7 +9,7 @@ import numpy as np
 from cnnjax.analysis.findings import Finding
 from cnnjax.analysis.streaming import Moments, sums
 from cnnjax.analysis.subject import Subject, logits_of
-from cnnjax.train.ridge import check_labels
+from cnnjax.train.targets import check_labels
 
 
 def confusion_matrix(subject: Subject, images: np.ndarray, labels: np.ndarray, *, batch_size: int = 256) -> np.ndarray:

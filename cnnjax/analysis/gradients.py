@@ -14,8 +14,9 @@ from cnnjax.analysis.subject import INPUT, Subject, stage_outputs
 from cnnjax.data.feed import standardise
 from cnnjax.filters.plan import flatten, is_kernel
 from cnnjax.layers.auxiliary import AUXILIARY_LOGITS
+from cnnjax.train.chunks import part_of_chunk
 from cnnjax.train.loss import training_loss
-from cnnjax.train.ridge import check_labels, part_of_chunk
+from cnnjax.train.targets import check_labels
 
 
 def gradient_norms(

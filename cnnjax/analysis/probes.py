@@ -12,7 +12,9 @@ from cnnjax.analysis.confusion import share_with_interval
 from cnnjax.analysis.findings import Finding
 from cnnjax.analysis.streaming import batches
 from cnnjax.analysis.subject import Subject, check_stages, stage_outputs
-from cnnjax.train.ridge import Rows, array_rows, correct_counts, one_hot_targets, ridge_path
+from cnnjax.train.chunks import Rows, array_rows
+from cnnjax.train.ridge import correct_counts, ridge_path
+from cnnjax.train.targets import one_hot_targets
 
 STRENGTHS = (1e-6, 1e-5, 1e-4, 1e-3, 1e-2, 1e-1, 1.0, 10.0)
 """The penalties tried by default, in units of the features' mean variance times the number of images."""

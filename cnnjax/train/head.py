@@ -19,12 +19,14 @@ from cnnjax.filters.features import MOST_FEATURE_BYTES
 from cnnjax.filters.places import layer_input
 from cnnjax.filters.plan import Flat
 from cnnjax.train.beginning import Beginning
+from cnnjax.train.chunks import Rows
 from cnnjax.train.interruption import Interruption
 from cnnjax.train.logistic import logistic_path, logistic_problem
 from cnnjax.train.loss import cross_entropy
-from cnnjax.train.ridge import Rows, correct_counts, one_hot_targets, ridge_path
+from cnnjax.train.ridge import correct_counts, ridge_path
 from cnnjax.train.setup import head_place
 from cnnjax.train.step import variables_of
+from cnnjax.train.targets import one_hot_targets
 
 # Examples whose features are on the device at a time.
 _CHUNK = 2048

@@ -18,7 +18,8 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from cnnjax.train.ridge import Rows, check_labels, chunk_reader, mean_of_rows, part_of_chunk
+from cnnjax.train.chunks import Rows, chunk_reader, mean_of_rows, part_of_chunk
+from cnnjax.train.targets import check_labels
 
 Parameters = tuple[jax.Array, jax.Array]
 """Kernel [D, K] and bias [K]."""
