@@ -5,6 +5,7 @@
         [--sweep=FIELD=VALUES ...] [--search=grid|random|sobol|halving|tpe] [--trials=N] [--storage=URL]
         [--mode=run|describe|measure|report]
         [--coordinator=HOST:PORT --processes=N --process=I | --coordinator=auto]
+        [--engine=local|ray] [--cluster=ADDRESS] [--cpus=N] [--gpus=N] [--tpus=N] [--retries=N]
 
 Exit status: 0 all well; 1 a run failed or diverged, or the disk is full; 2 the request was wrong; 130 or 143 stopped by
 Ctrl-C or SIGTERM, with everything saved.
@@ -19,7 +20,7 @@ import absl.logging
 from cnnjax.config import RequestError
 from cnnjax.study.command import complain, execute
 from cnnjax.study.flags import define, parse
-from cnnjax.study.request import WRONG_REQUEST, HostFlags, Request, SweepFlags
+from cnnjax.study.request import WRONG_REQUEST, EngineFlags, HostFlags, Request, SweepFlags
 from cnnjax.train.interruption import run_interruptibly
 
 
@@ -46,6 +47,7 @@ def main(arguments: list[str]) -> int:
         shape=given.shape,
         classes=given.classes,
         hosts=HostFlags(given.coordinator, given.processes, given.process),
+        engine=EngineFlags(given.engine, given.cluster, given.cpus, given.gpus, given.tpus, given.retries),
     )
     return run_interruptibly(lambda interruption: execute(request, interruption))
 

@@ -84,7 +84,7 @@ class PlantedRuns:
 
 def plant(monkeypatch: pytest.MonkeyPatch, runs: PlantedRuns) -> PlantedRuns:
     """Lets sweeps run these."""
-    monkeypatch.setattr("cnnjax.study.sweep.running.run_study", runs)
+    monkeypatch.setattr("cnnjax.study.engine.run_study", runs)
     return runs
 
 

@@ -71,6 +71,12 @@ WRONG = {
     ),
     "trials": (["--trials=3"], "--trials=3: nothing is swept; give --sweep=FIELD=VALUES too"),
     "processes": (["--processes=2"], "--processes: needs --coordinator=HOST:PORT"),
+    "engine": (["--engine=rya"], "--engine=rya: value should be one of <local|ray>"),
+    "gpus": (["--gpus=1"], "--gpus: needs --engine=ray"),
+    "cluster_of_hosts": (
+        ["--engine=ray", "--coordinator=auto"],
+        "--engine=ray: trains each run on one node; leave --coordinator out",
+    ),
     "plan": (
         ["--config.filters=head=init,trained", "--arms=learned"],
         "config.filters: 'head' matches none of",

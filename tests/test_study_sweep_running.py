@@ -12,9 +12,9 @@ from etils import epath
 from rich.console import Console
 
 from cnnjax.config import Config, DataConfig, FilterRule, ModelConfig, RequestError, StudyConfig, TrainConfig
+from cnnjax.study.engine import open_engine
 from cnnjax.study.experiment import Experiment
-from cnnjax.study.feature_files import FileStore
-from cnnjax.study.request import SweepFlags
+from cnnjax.study.request import EngineFlags, SweepFlags
 from cnnjax.study.sweep.ranking import best_trial, standings
 from cnnjax.study.sweep.request import read_sweep
 from cnnjax.study.sweep.running import Means, run_sweep
@@ -47,8 +47,8 @@ def sweep(folder: Path, *specs: str, **flags: Any) -> tuple[Study, str]:
     study, storage = opened(folder, *specs, **flags)
     write_study(study)
     text = io.StringIO()
-    console, features = Console(file=text, width=200), FileStore(study.folder)
-    means = Means({DataConfig(): None}, features, storage, console, Interruption())  # type: ignore[dict-item]
+    console = Console(file=text, width=200)
+    means = Means({DataConfig(): None}, open_engine(EngineFlags()), storage, console, Interruption())  # type: ignore[dict-item]
     return run_sweep(study, means), text.getvalue()
 
 

@@ -8,7 +8,7 @@ from typing import Any
 from cnnjax.config import Config
 from cnnjax.data.streamed import AnyDataset
 from cnnjax.filters.saved import Saved
-from cnnjax.study.progress import StudyProgress
+from cnnjax.study.progress import PackProgress
 from cnnjax.study.records import MetricsFile
 from cnnjax.study.workdir import Unit
 from cnnjax.train.beginning import Shared, begin, sizes_of
@@ -25,7 +25,7 @@ def run_head(
     dataset: AnyDataset,
     shared: Shared,
     sources: Saved,
-    progress: StudyProgress,
+    progress: PackProgress,
     interruption: Interruption,
     test: bool,
 ) -> dict[str, Any]:

@@ -45,6 +45,17 @@ def define() -> flags.FlagValues:
     flags.DEFINE_integer("processes", None, processes, lower_bound=1, flag_values=values)
     process = "With --coordinator=HOST:PORT: which one this is, from 0."
     flags.DEFINE_integer("process", None, process, lower_bound=0, flag_values=values)
+    engine = "Train in this process, or on the cluster of Ray (pip install 'cnnjax[ray]')."
+    flags.DEFINE_enum("engine", "local", ["local", "ray"], engine, flag_values=values)
+    cluster = "With --engine=ray: HOST:PORT, or auto; by default RAY_ADDRESS, or a cluster of this machine alone."
+    flags.DEFINE_string("cluster", None, cluster, flag_values=values)
+    for name, default in {"cpus": 1.0, "gpus": 0.0}.items():
+        shown = f"With --engine=ray: {name[:-1].upper()}s of a node that each run, or pack of runs, takes."
+        flags.DEFINE_float(name, default, shown, lower_bound=0.0, flag_values=values)
+    tpus = "With --engine=ray: TPU chips of a node that each run, or pack of runs, takes."
+    flags.DEFINE_integer("tpus", 0, tpus, lower_bound=0, flag_values=values)
+    retries = "With --engine=ray: how often a run is sent again whose worker or node was lost."
+    flags.DEFINE_integer("retries", 3, retries, lower_bound=0, flag_values=values)
     flags.DEFINE_bool("help", False, "Prints this.", flag_values=values)
     return values
 

@@ -9,12 +9,13 @@ from rich.console import Console
 from cnnjax.analysis.measures import MEASURES
 from cnnjax.config import DataConfig, RequestError, override
 from cnnjax.data.streamed import AnyDataset
+from cnnjax.study.engine import Engine, open_engine
 from cnnjax.study.experiment import Experiment
 from cnnjax.study.feature_files import FileStore
 from cnnjax.study.measuring import measure_study, to_measure
 from cnnjax.study.request import OK, SOME_FAILED, Request
 from cnnjax.study.results import collect, troubles
-from cnnjax.study.runner import load_datasets, run_study, unfinished
+from cnnjax.study.runner import load_datasets, unfinished
 from cnnjax.study.screening import choose_top
 from cnnjax.study.summary import print_summary, require_finished
 from cnnjax.study.sweep.ranking import compared
@@ -41,13 +42,17 @@ def run(request: Request, console: Console, interruption: Interruption) -> int:
     units = _wanted(request, experiment, study)
     lacking = to_measure(compared(study))
     if units or lacking or not _has_report(study) or (study.sweep and not study.sweep.complete):
+        features = FileStore(folder) if study.sweep else None
         with interruption.nothing_to_save():
             datasets = load_datasets(*to_check(study, units))
+            engine = open_engine(request.engine, features)
         with claim(folder):
             # Another process may have trained in it until now.
             study = open_study(folder, experiment, sweep)
             units = [unit for unit in unfinished(study) if unit in units]
-            study = _train(study, units, request, datasets, console, interruption)
+            study = _train(study, units, request, datasets, engine, console, interruption)
+            if features:
+                features.clear()
     with interruption.nothing_to_save():
         print_summary(study, collect(study), console)
     return SOME_FAILED if troubles(study) else OK
@@ -87,6 +92,7 @@ def _train(
     units: list[Unit],
     request: Request,
     datasets: dict[DataConfig, AnyDataset],
+    engine: Engine,
     console: Console,
     interruption: Interruption,
 ) -> Study:
@@ -98,12 +104,12 @@ def _train(
     write_study(study)
     keep_compilations()
     if study.sweep and not study.sweep.complete:
-        study = run_sweep(study, Means(datasets, FileStore(study.folder), request.sweep.storage, console, interruption))
+        study = run_sweep(study, Means(datasets, engine, request.sweep.storage, console, interruption))
         units = []
     for part in filter(None, _parts(study, units, request.top)):
         to_do = f"{len(part)} of {len(study.units)} runs to do in {study.folder}"
         console.print(to_do, highlight=False, soft_wrap=True)
-        study = run_study(study, part, datasets, console, interruption)
+        study = engine(study, part, datasets, console, interruption)
     with interruption.nothing_to_save():
         try:
             measure_study(compared(study), datasets, console)

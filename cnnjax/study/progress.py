@@ -1,7 +1,7 @@
 """How far a study is, and how long it will take: a live line on a terminal, plain lines elsewhere."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from rich.console import Console, RenderableType
 from rich.live import Live
@@ -14,11 +14,10 @@ _PLAIN_SECONDS = 15.0
 
 
 class StudyProgress:
-    """Shows the run in progress, the runs done, and the time left for the whole study.
+    """Shows the runs in progress, the runs done, and the time left for the whole study.
 
     The time left is that of the runs still to do, each taken to last as long as the finished runs of its arm did, or
-    else as the mean run. The pace of the current run is measured from when it is first told of: what
-    comes before is compilation.
+    else as the mean run; shared by as many as are in progress at once.
 
     Args:
       console: where to write.
@@ -29,9 +28,8 @@ class StudyProgress:
     def __init__(self, console: Console, units: list[Unit], clock: Callable[[], float] = time.monotonic) -> None:
         self._console, self._units, self._clock = console, units, clock
         self._durations: dict[str, list[float]] = {}
-        self._current: tuple[Unit, ...] = ()
-        self._share, self._started, self._told = 0.0, 0.0, clock()
-        self._first: tuple[float, float] | None = None
+        self._running: list[PackProgress] = []
+        self._told = clock()
         self._bar = Progress(
             SpinnerColumn(),
             TextColumn("{task.description}"),
@@ -52,28 +50,21 @@ class StudyProgress:
         if self._live:
             self._live.stop()
 
-    def begin(self, *units: Unit) -> None:
+    def begin(self, *units: Unit) -> "PackProgress":
         """A run begins, or several that are trained together."""
-        self._current, self._share, self._first, self._started = units, 0.0, None, self._clock()
+        pack = PackProgress(units, self._clock, self._show, self._end)
+        self._running.append(pack)
         self._show()
+        return pack
 
-    def prepare(self, what: str, share: float) -> None:
-        """So much of a piece of work before the current run's steps is done, in [0, 1]."""
-        self._show(f"{what} {share:.0%}")
-
-    def advance(self, share: float) -> None:
-        """So much of the current run's steps is done, in [0, 1]."""
-        self._share = share
-        self._first = self._first or (self._clock(), share)
-        self._show()
-
-    def end(self, *outcomes: str) -> None:
-        """The current runs ended, each `finished` or otherwise."""
-        units, taken = self._current, self._clock() - self._started
+    def _end(self, pack: "PackProgress", outcomes: Sequence[str] | None) -> None:
+        units, taken = pack.units, pack.seconds()
+        self._running.remove(pack)
+        if outcomes is None:
+            return
         for unit in units:
             self._durations.setdefault(unit.arm, []).append(taken / len(units))
         self._units = [other for other in self._units if other not in units]
-        self._current, self._share = (), 0.0
         self._bar.advance(self._task, len(units))
         together = f", {len(units)} together" if len(units) > 1 else ""
         for unit, outcome in zip(units, outcomes, strict=True):
@@ -82,30 +73,19 @@ class StudyProgress:
     def seconds_left(self) -> float | None:
         """For all runs still to do; None before anything is known."""
         ended = [seconds for durations in self._durations.values() for seconds in durations]
-        running = self._clock() - self._started if self._current else 0.0
-        rest = self._rest_of_run()
-        if not ended and rest is None:
+        rests = {pack: rest for pack in self._running if (rest := pack.seconds_left()) is not None}
+        known = ended or [(pack.seconds() + rest) / len(pack.units) for pack, rest in rests.items()]
+        if not known:
             return None
-        mean = sum(ended) / len(ended) if ended else (running + (rest or 0.0)) / len(self._current)
-        total = 0.0
-        expected_of_current = 0.0
-        for unit in self._units:
-            own = self._durations.get(unit.arm)
-            expected = sum(own) / len(own) if own else mean
-            if unit in self._current:
-                expected_of_current += expected
-            else:
-                total += expected
-        return total + (max(expected_of_current - running, 0.0) if rest is None else rest)
-
-    def _rest_of_run(self) -> float | None:
-        """The seconds left of the current run; None before its pace is known."""
-        if not self._current or self._first is None:
-            return None
-        since, share = self._first
-        if self._share <= share:
-            return None
-        return (self._clock() - since) * (1 - self._share) / (self._share - share)
+        mean = sum(known) / len(known)
+        expected = {
+            unit: sum(own) / len(own) if (own := self._durations.get(unit.arm)) else mean for unit in self._units
+        }
+        total = sum(expected.values())
+        for pack in self._running:
+            foreseen = sum(expected[unit] for unit in pack.units)
+            total += rests.get(pack, max(foreseen - pack.seconds(), 0.0)) - foreseen
+        return total / max(1, len(self._running))
 
     def _left_text(self) -> str:
         left = self.seconds_left()
@@ -113,14 +93,74 @@ class StudyProgress:
             return "time left unknown"
         return f"{left / 60:.0f} min left" if left >= 120 else f"{left:.0f} s left"
 
-    def _show(self, preparing: str = "") -> None:
-        unit, *others = self._current
-        together = f" and {len(others)} more" if others else ""
-        what, done = f"{unit.arm} seed {unit.seed}{together}", preparing or f"{self._share:.0%}"
-        self._bar.update(self._task, description=f"{what} {done:>4}", left=self._left_text())
+    def _show(self) -> None:
+        first, *others = self._running
+        elsewhere = f" ({len(others)} more at once)" if others else ""
+        left = self._left_text()
+        self._bar.update(self._task, description=f"{first.name} {first.done:>4}{elsewhere}", left=left)
         if not self._live and self._clock() - self._told >= _PLAIN_SECONDS:
-            self._say(f"{what}: {done}; {self._left_text()}")
+            self._say(f"{', '.join(f'{pack.name}: {pack.done}' for pack in self._running)}; {left}")
 
     def _say(self, line: RenderableType) -> None:
         self._told = self._clock()
         self._console.print(line, highlight=False, markup=False, soft_wrap=True)
+
+
+class PackProgress:
+    """How far one run is, or several that are trained together. Its pace is measured from when it is first told of:
+    what comes before is compilation.
+
+    Attributes:
+      units: the runs.
+      done: what share of it, or what is done before its first step.
+    """
+
+    def __init__(
+        self,
+        units: tuple[Unit, ...],
+        clock: Callable[[], float],
+        show: Callable[[], None],
+        end: Callable[["PackProgress", Sequence[str] | None], None],
+    ) -> None:
+        self.units, self.done = units, "0%"
+        self._clock, self._show, self._end = clock, show, end
+        self._share, self._began = 0.0, clock()
+        self._first: tuple[float, float] | None = None
+
+    @property
+    def name(self) -> str:
+        """Of the first run, and how many more there are."""
+        unit, *others = self.units
+        return f"{unit.arm} seed {unit.seed}" + (f" and {len(others)} more" if others else "")
+
+    def prepare(self, what: str, share: float) -> None:
+        """So much of a piece of work before the first step is done, in [0, 1]."""
+        self.done = f"{what} {share:.0%}"
+        self._show()
+
+    def advance(self, share: float) -> None:
+        """So much of the steps is done, in [0, 1]."""
+        self._share, self.done = share, f"{share:.0%}"
+        self._first = self._first or (self._clock(), share)
+        self._show()
+
+    def end(self, *outcomes: str) -> None:
+        """The runs ended, each `finished` or otherwise."""
+        self._end(self, outcomes)
+
+    def abandon(self) -> None:
+        """The runs are still to do."""
+        self._end(self, None)
+
+    def seconds(self) -> float:
+        """Since it began."""
+        return self._clock() - self._began
+
+    def seconds_left(self) -> float | None:
+        """None before its pace is known."""
+        if self._first is None:
+            return None
+        since, share = self._first
+        if self._share <= share:
+            return None
+        return (self._clock() - since) * (1 - self._share) / (self._share - share)

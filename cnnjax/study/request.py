@@ -1,6 +1,7 @@
 """What is asked on the command line, before it is known to be right."""
 
 import dataclasses
+import importlib.util
 from collections.abc import Mapping
 
 from cnnjax.config import RequestError
@@ -59,6 +60,46 @@ class HostFlags:
 
 
 @dataclasses.dataclass(frozen=True)
+class EngineFlags:
+    """The flags of where runs are trained; see `cnnjax.study.ray_driver`.
+
+    Attributes:
+      name: a key of `cnnjax.study.engine.ENGINES`.
+      cluster: address of a Ray cluster; None for what Ray finds, or else this machine alone.
+      cpus, gpus, tpus: that each task is given; a GPU may be shared.
+      retries: how often a run is sent again whose worker or node was lost.
+    """
+
+    name: str = "local"
+    cluster: str | None = None
+    cpus: float = 1.0
+    gpus: float = 0.0
+    tpus: int = 0
+    retries: int = 3
+
+    def check(self, *, many_hosts: bool) -> None:
+        """Raises `RequestError` for flags that do not go together, or where Ray is not installed.
+
+        Args:
+          many_hosts: whether this is one process of many.
+        """
+        if self.name == "ray":
+            if many_hosts:
+                raise RequestError("--engine=ray: trains each run on one node; leave --coordinator out")
+            if importlib.util.find_spec("ray") is None:
+                raise RequestError("--engine=ray: Ray is not installed; pip install 'cnnjax[ray]'")
+            return
+        for field in dataclasses.fields(self)[1:]:
+            if getattr(self, field.name) != field.default:
+                raise RequestError(f"--{field.name}: needs --engine=ray")
+
+    def resources(self) -> dict[str, float]:
+        """What a node must have, by Ray's names."""
+        asked = {"CPU": self.cpus, "GPU": self.gpus, "TPU": self.tpus}
+        return {what: amount for what, amount in asked.items() if amount}
+
+
+@dataclasses.dataclass(frozen=True)
 class Request:
     """The flags.
 
@@ -74,6 +115,7 @@ class Request:
       shape: of the images that a network is described for, in words; None for the data set's.
       classes: with a shape, how many the network tells apart.
       hosts: whether this is one of many processes, and which.
+      engine: where runs are trained.
     """
 
     mode: str
@@ -87,6 +129,7 @@ class Request:
     shape: list[str] | None
     classes: int
     hosts: HostFlags = HostFlags()
+    engine: EngineFlags = EngineFlags()
 
     def experiment(self) -> Experiment:
         """The experiment that the flags name and change.

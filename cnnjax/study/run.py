@@ -17,7 +17,7 @@ from cnnjax.study.closed_form import run_head
 from cnnjax.study.files import write_json
 from cnnjax.study.open_run import OpenRun, gradients_function, opened
 from cnnjax.study.packs import Pack
-from cnnjax.study.progress import StudyProgress
+from cnnjax.study.progress import PackProgress
 from cnnjax.study.sources import read_sources
 from cnnjax.study.workdir import FORMAT, Unit
 from cnnjax.train import hosts
@@ -48,14 +48,14 @@ WHOLE = Extent()
 
 @dataclasses.dataclass(frozen=True)
 class Work:
-    """What all runs of a study are run with.
+    """What runs are run with.
 
     Attributes:
       configs: of the arms.
       datasets: by the configs' data.
       shared: of the study; added to.
       folder: of the study.
-      progress: told how far the runs are.
+      progress: of the runs; told how far they are.
       interruption: looked at between dispatches.
       extent: how far the runs are taken.
       peaks: floating-point operations per second that the devices can, by `train.precision`; those that are known.
@@ -65,7 +65,7 @@ class Work:
     datasets: Mapping[DataConfig, AnyDataset]
     shared: Shared
     folder: epath.Path
-    progress: StudyProgress
+    progress: PackProgress
     interruption: Interruption
     extent: Extent
     peaks: Mapping[str, float]
@@ -168,7 +168,7 @@ def _train(runs: Sequence[OpenRun], assembly: Assembly, work: Work) -> dict[Unit
     return {**reached, **diverged}
 
 
-def _listeners(runs: Sequence[OpenRun], diverged: dict[Unit, dict[str, Any]], progress: StudyProgress) -> Listeners:
+def _listeners(runs: Sequence[OpenRun], diverged: dict[Unit, dict[str, Any]], progress: PackProgress) -> Listeners:
     """Those that write what becomes of the runs into their files; the statuses of those that diverge are added."""
     waited, reached = [0.0] * len(runs), [run.step for run in runs]
     measured = {n: gradients_function(run) for n, run in enumerate(runs) if "gradients" in run.config.measures.names}

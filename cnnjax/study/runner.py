@@ -4,6 +4,7 @@ import dataclasses
 import functools
 import logging
 import traceback
+from collections.abc import Mapping
 
 from rich.console import Console
 
@@ -65,7 +66,7 @@ def unfinished(study: Study) -> list[Unit]:
 def run_study(
     study: Study,
     units: list[Unit],
-    datasets: dict[DataConfig, AnyDataset],
+    datasets: Mapping[DataConfig, AnyDataset],
     console: Console,
     interruption: Interruption,
     extent: Extent = WHOLE,
@@ -89,33 +90,32 @@ def run_study(
       DiskFull: when there is no room to write to; runs that are done stay done.
       Stopped: after a signal.
     """
+    arms = study.experiment.arms
     with interruption.nothing_to_save():
-        packs, choices = choose_packs(units, study.experiment.arms, datasets, study.packs, interruption)
+        packs, choices = choose_packs(units, arms, datasets, study.packs, interruption)
         if choices != study.packs:
             study = dataclasses.replace(study, packs=choices)
             write_study(study)
-        peaks = _peaks({study.experiment.arms[unit.arm].train.precision for unit in units})
+        peaks = known_peaks({arms[unit.arm].train.precision for unit in units})
     kept = features or FileStore(study.folder)
+    shared = Shared(features=kept)
     seed_after_seed = all(pack.form is None for pack in packs)
     with StudyProgress(console, units) as progress:
-        work = Work(
-            study.experiment.arms, datasets, Shared(features=kept), study.folder, progress, interruption, extent, peaks
-        )
         for before, pack in zip([None, *packs], packs, strict=False):
             interruption.check()
             if before and before.units[0].seed != pack.units[0].seed and seed_after_seed and features is None:
                 kept.forget_unused()
-            for unit in pack.units:
-                _announce(unit, work)
-            progress.begin(*pack.units)
-            outcomes = _outcomes(pack, work)
-            progress.end(*(outcomes[unit] for unit in pack.units))
+            announce(pack, arms, datasets)
+            running = progress.begin(*pack.units)
+            work = Work(arms, datasets, shared, study.folder, running, interruption, extent, peaks)
+            outcomes = outcomes_of(pack, work)
+            running.end(*(outcomes[unit] for unit in pack.units))
     if features is None:
         kept.clear()
     return study
 
 
-def _peaks(precisions: set[Precision]) -> dict[str, float]:
+def known_peaks(precisions: set[Precision]) -> dict[str, float]:
     """What the devices can, measured once; nothing where that fails, for no run shall fail for it."""
     peaks: dict[str, float] = {}
     for precision in precisions:
@@ -126,14 +126,16 @@ def _peaks(precisions: set[Precision]) -> dict[str, float]:
     return peaks
 
 
-def _announce(unit: Unit, work: Work) -> None:
+def announce(pack: Pack, arms: Mapping[str, Config], datasets: Mapping[DataConfig, AnyDataset]) -> None:
     """Logs what is trained, before the first run of an arm begins."""
-    if unit.seed == 0 and not read_status(unit):
-        config, dataset = work.of(unit)
-        log.info("%s: %s", unit.arm, what_is_trained(make_blueprint(config, dataset.summary), config.filters))
+    for unit in pack.units:
+        if unit.seed == 0 and not read_status(unit):
+            config = arms[unit.arm]
+            blueprint = make_blueprint(config, datasets[config.data].summary)
+            log.info("%s: %s", unit.arm, what_is_trained(blueprint, config.filters))
 
 
-def _outcomes(pack: Pack, work: Work) -> dict[Unit, str]:
+def outcomes_of(pack: Pack, work: Work) -> dict[Unit, str]:
     """What became of each run. Where runs fail together, each is tried alone: it may be the fault of one."""
     try:
         return run_pack(pack, work)
@@ -146,7 +148,7 @@ def _outcomes(pack: Pack, work: Work) -> dict[Unit, str]:
         reason = f"{type(error).__name__}: {error}".splitlines()[0]
         if pack.form is not None:
             log.warning("training %d together failed (%s); each is run alone", len(pack.units), reason)
-            return {unit: _outcomes(Pack((unit,)), work)[unit] for unit in pack.units}
+            return {unit: outcomes_of(Pack((unit,)), work)[unit] for unit in pack.units}
         where = traceback.extract_tb(error.__traceback__)[-1]
         failed = {"state": "failed", "error": reason, "where": f"{where.filename}:{where.lineno}"}
         write_json(pack.units[0].folder / "status.json", failed)

@@ -8,11 +8,11 @@ from rich.console import Console
 
 from cnnjax.config import DataConfig, RequestError
 from cnnjax.data.streamed import AnyDataset, open_dataset
-from cnnjax.study.feature_files import FileStore
+from cnnjax.study.engine import Engine
 from cnnjax.study.files import write_json
 from cnnjax.study.records import write_hyperparameters
 from cnnjax.study.run import Extent
-from cnnjax.study.runner import run_study, unfinished
+from cnnjax.study.runner import unfinished
 from cnnjax.study.sweep.halving import next_batch, rungs
 from cnnjax.study.sweep.ranking import Standing, best_trial, run_scores, rung_scores, standings, units_by_arm
 from cnnjax.study.sweep.search import Point
@@ -28,13 +28,13 @@ class Means:
 
     Attributes:
       datasets: of the arms' configs; added to.
-      features: of frozen prefixes, for all trials that share them.
+      engine: that trains the trials.
       storage: Optuna's, by its URL; None for a file in the workdir.
       console, interruption: as in `run_study`.
     """
 
     datasets: dict[DataConfig, AnyDataset]
-    features: FileStore
+    engine: Engine
     storage: str | None
     console: Console
     interruption: Interruption
@@ -52,7 +52,7 @@ class Means:
             if trial := trials.get(unit.arm):
                 write_hyperparameters(unit.folder, {"arm": trial.arm, "seed": unit.seed, **trial.point})
         extent = Extent(until, test)
-        return run_study(study, units, self.datasets, self.console, self.interruption, extent, self.features)
+        return self.engine(study, units, self.datasets, self.console, self.interruption, extent)
 
     def _has_data(self, study: Study, unit: Unit) -> bool:
         """Loads the data of a run; one that a search has asked for without knowing better, and has none, fails."""
@@ -89,7 +89,6 @@ def run_sweep(study: Study, means: Means) -> Study:
     failed = any(read_status(unit).get("state") == "failed" for unit in study.units)
     study = _with_sweep(study, complete=len(settled) == len(swept) and not failed)
     write_study(study)
-    means.features.clear()
     return study
 
 

@@ -1,0 +1,58 @@
+"""Where the runs of a study are trained: in this process, or on a Ray cluster."""
+
+import functools
+from collections.abc import Callable, Mapping
+from typing import Protocol
+
+from rich.console import Console
+
+from cnnjax.config import DataConfig, choose
+from cnnjax.data.streamed import AnyDataset
+from cnnjax.study.feature_files import FileStore
+from cnnjax.study.request import EngineFlags
+from cnnjax.study.run import WHOLE, Extent
+from cnnjax.study.runner import run_study
+from cnnjax.study.workdir import Study, Unit
+from cnnjax.train.interruption import Interruption
+
+
+class Engine(Protocol):
+    """Runs units of a study; arguments, value and errors as in `cnnjax.study.runner.run_study`."""
+
+    def __call__(
+        self,
+        study: Study,
+        units: list[Unit],
+        datasets: Mapping[DataConfig, AnyDataset],
+        console: Console,
+        interruption: Interruption,
+        extent: Extent = WHOLE,
+    ) -> Study: ...
+
+
+def _local(flags: EngineFlags, features: FileStore | None) -> Engine:
+    return functools.partial(run_study, features=features)
+
+
+def _ray(flags: EngineFlags, features: FileStore | None) -> Engine:
+    # Ray is an extra.
+    from cnnjax.study.ray_driver import connect, run_on_ray
+
+    connect(flags)
+    return functools.partial(run_on_ray, flags)
+
+
+ENGINES: dict[str, Callable[[EngineFlags, FileStore | None], Engine]] = {"local": _local, "ray": _ray}
+
+
+def open_engine(flags: EngineFlags, features: FileStore | None = None) -> Engine:
+    """The engine that the flags name.
+
+    Args:
+      flags: checked.
+      features: of frozen prefixes, kept by the local engine from one call to the next.
+
+    Raises:
+      RequestError: for a Ray cluster that cannot be reached.
+    """
+    return choose(ENGINES, flags.name, "--engine")(flags, features)

@@ -1,0 +1,210 @@
+"""Trains a study's runs on a Ray cluster: each pack is a task, sent again when its worker or its node is lost."""
+
+import dataclasses
+import logging
+import os
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import ray
+from rich.console import Console
+
+from cnnjax.config import DataConfig, RequestError
+from cnnjax.data.streamed import AnyDataset
+from cnnjax.study.arms import needed_arms
+from cnnjax.study.files import write_json
+from cnnjax.study.packs import Pack
+from cnnjax.study.progress import PackProgress, StudyProgress
+from cnnjax.study.ray_worker import Order, Survey, survey, train
+from cnnjax.study.request import EngineFlags
+from cnnjax.study.run import WHOLE, Extent
+from cnnjax.study.runner import announce
+from cnnjax.study.workdir import Study, Unit, read_status, write_study
+from cnnjax.train.interruption import Interruption
+
+log = logging.getLogger(__name__)
+
+_POLL = 1.0  # seconds between two looks at the runs' statuses
+_TO_SAVE = 60.0  # seconds that runs have to save when they are cancelled
+
+
+def run_on_ray(
+    flags: EngineFlags,
+    study: Study,
+    units: list[Unit],
+    datasets: Mapping[DataConfig, AnyDataset],
+    console: Console,
+    interruption: Interruption,
+    extent: Extent = WHOLE,
+) -> Study:
+    """Runs the units on a cluster, as many at once as it has room for; otherwise as `cnnjax.study.runner.run_study`.
+
+    All nodes must see the study's folder under the same path. A run whose worker or node is lost goes on elsewhere,
+    from its checkpoint; one that is lost more than `flags.retries` times has failed.
+
+    Raises:
+      RequestError: if a node lacks a run's data.
+      DiskFull, Stopped: as `run_study`, once the other runs have saved.
+    """
+    arms, folder = study.experiment.arms, study.folder.resolve()
+    units = [dataclasses.replace(unit, folder=folder / unit.folder.relative_to(study.folder)) for unit in units]
+    order = Order(arms, str(folder), str(Path.cwd()))
+    with interruption.nothing_to_save():
+        surveyed: Survey = _value(_task(survey, flags).remote(order, units, dict(study.packs)))
+        devices = f"{surveyed.machine['devices']} for each run, {len(_nodes())} nodes of a Ray cluster"
+        study = dataclasses.replace(study, packs=surveyed.choices, machine={**surveyed.machine, "devices": devices})
+        write_study(study)
+    for pack in surveyed.packs:
+        announce(pack, arms, datasets)
+    with StudyProgress(console, units) as progress:
+        tasks = _Tasks(flags, order, extent, progress, surveyed.packs)
+        try:
+            while tasks.go_on():
+                interruption.check()
+        except BaseException:
+            tasks.cancel()
+            raise
+    return study
+
+
+@dataclasses.dataclass
+class _Sent:
+    """A pack at the cluster.
+
+    Attributes:
+      losses: how often its worker was lost.
+      written: when its runs' statuses were last written, before it was sent.
+      progress: once a worker has begun.
+    """
+
+    pack: Pack
+    losses: int
+    written: list[float]
+    progress: PackProgress | None = None
+
+
+class _Tasks:
+    """The packs that wait for others, and those at the cluster."""
+
+    def __init__(
+        self, flags: EngineFlags, order: Order, extent: Extent, progress: StudyProgress, packs: list[Pack]
+    ) -> None:
+        self._flags, self._order, self._extent, self._progress = flags, order, extent, progress
+        self._waiting, self._sent = list(packs), dict[ray.ObjectRef, _Sent]()
+
+    def go_on(self) -> bool:
+        """Sends what need not wait, looks at what is at work, and takes in what has ended; false once all is done."""
+        for pack in [pack for pack in self._waiting if not self._must_wait(pack)]:
+            self._waiting.remove(pack)
+            self._send(pack)
+        ended, _ = ray.wait(list(self._sent), timeout=_POLL)
+        for sent in self._sent.values():
+            self._look(sent)
+        for reference in ended:
+            self._take_in(reference, self._sent.pop(reference))
+        return bool(self._waiting or self._sent)
+
+    def cancel(self) -> None:
+        """Ends what is at the cluster; runs in progress save first."""
+        if self._sent:
+            log.warning("%d at the cluster: each saves and stops", len(self._sent))
+            for reference in self._sent:
+                ray.cancel(reference)
+            ray.wait(list(self._sent), num_returns=len(self._sent), timeout=_TO_SAVE)
+        ray.shutdown()
+
+    def _must_wait(self, pack: Pack) -> bool:
+        """Whether it takes filters from runs that are still to be trained."""
+        packs = [*self._waiting, *(sent.pack for sent in self._sent.values())]
+        to_do = {(unit.arm, unit.seed) for other in packs for unit in other.units}
+        plans = ((unit.seed, self._order.arms[unit.arm].filters) for unit in pack.units)
+        return any((arm, seed) in to_do for seed, plan in plans for arm in needed_arms(plan))
+
+    def _send(self, pack: Pack, losses: int = 0) -> None:
+        written = [_written(unit) for unit in pack.units]
+        reference = _task(train, self._flags).remote(self._order, pack, self._extent)
+        self._sent[reference] = _Sent(pack, losses, written)
+
+    def _look(self, sent: _Sent) -> None:
+        units = sent.pack.units
+        if [_written(unit) for unit in units] == sent.written:
+            return
+        if sent.progress is None:
+            sent.progress = self._progress.begin(*units)
+        statuses = [read_status(unit) for unit in units]
+        shares = [status["step"] / status["steps"] for status in statuses if status.get("steps")]
+        if shares:
+            sent.progress.advance(sum(shares) / len(units))
+
+    def _take_in(self, reference: "ray.ObjectRef", sent: _Sent) -> None:
+        progress = sent.progress or self._progress.begin(*sent.pack.units)
+        try:
+            outcomes = _value(reference)
+        except ray.exceptions.RayError as error:
+            self._after_loss(sent, progress, type(error).__name__)
+        else:
+            progress.end(*(outcomes[unit] for unit in sent.pack.units))
+
+    def _after_loss(self, sent: _Sent, progress: PackProgress, error: str) -> None:
+        losses = sent.losses + 1
+        if losses <= self._flags.retries:
+            log.warning(
+                "%s: its worker was lost (%s); sent again, %d of %d", progress.name, error, losses, self._flags.retries
+            )
+            progress.abandon()
+            self._send(sent.pack, losses)
+            return
+        reason = f"its worker was lost {losses} times ({error})"
+        for unit in sent.pack.units:
+            unit.folder.mkdir(parents=True, exist_ok=True)
+            write_json(unit.folder / "status.json", {"state": "failed", "error": reason})
+        progress.end(*[f"failed ({reason})"] * len(sent.pack.units))
+
+
+def connect(flags: EngineFlags) -> None:
+    """Joins the cluster, or starts one of this machine alone, as Ray does where it is told of none.
+
+    Raises:
+      RequestError: if it cannot be reached.
+    """
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    logging.getLogger("ray").setLevel(logging.ERROR)
+    # Of the driver's environment the nodes know nothing.
+    passed = {name: os.environ[name] for name in ("TFDS_DATA_DIR", "XDG_CACHE_HOME") if name in os.environ}
+    try:
+        ray.init(flags.cluster, runtime_env={"env_vars": passed}, log_to_driver=False, configure_logging=False)
+    except (ConnectionError, ValueError, RuntimeError) as error:
+        raise RequestError(f"--cluster: {flags.cluster or 'a cluster'} cannot be reached: {error}") from None
+    wanted = flags.resources()
+    if not any(all(node["Resources"].get(what, 0) >= amount for what, amount in wanted.items()) for node in _nodes()):
+        asked = ", ".join(f"{amount:g} {what}" for what, amount in wanted.items())
+        log.warning("no node of the cluster has %s, which each run asks for; waiting for one", asked)
+
+
+def _nodes() -> list[dict[str, Any]]:
+    return [node for node in ray.nodes() if node["Alive"]]
+
+
+def _task(function: Callable[..., Any], flags: EngineFlags) -> Any:
+    """A task that is not retried by Ray, which would not say so."""
+    resources = {} if not flags.tpus else {"TPU": flags.tpus}
+    return ray.remote(function).options(num_cpus=flags.cpus, num_gpus=flags.gpus, resources=resources, max_retries=0)
+
+
+def _value(reference: "ray.ObjectRef") -> Any:
+    """What a task returned.
+
+    Raises:
+      RayError: if its worker was lost.
+      Exception: that it raised.
+    """
+    try:
+        return ray.get(reference)
+    except ray.exceptions.RayTaskError as error:
+        raise error.cause from None
+
+
+def _written(unit: Unit) -> float:
+    path = unit.folder / "status.json"
+    return path.stat().mtime if path.exists() else 0.0

@@ -1,0 +1,127 @@
+"""A real Ray cluster of two nodes trains a study as this machine alone does, and goes on when a node is lost."""
+
+import json
+import signal
+import subprocess
+import time
+import warnings
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.launching import EXPERIMENT, ROOT, command, environment, launch, newest_step, outcome
+
+ARMS = ("learned", "frozen")
+FIRST = "runs/learned/seed0"
+
+# The second arm takes filters that the first one learns.
+FROM_ANOTHER = """
+from tests.tiny_experiment import get_config
+
+def arms():
+    taken = "stage1/.*=arm:learned,frozen;head/.*=init,trained"
+    return {"taken": {"filters": taken}, "learned": {}}
+"""
+
+
+@pytest.fixture(scope="module")
+def cluster() -> Iterator[Any]:
+    """Two nodes of one CPU each."""
+    with pytest.MonkeyPatch.context() as monkeypatch, warnings.catch_warnings():
+        for name, value in {**environment(1), "RAY_USAGE_STATS_ENABLED": "0"}.items():
+            monkeypatch.setenv(name, value)
+        warnings.simplefilter("ignore")
+        from ray.cluster_utils import Cluster
+
+        cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 1})
+        try:
+            cluster.add_node(num_cpus=1)
+            yield cluster
+        finally:
+            cluster.shutdown()
+
+
+def start_on(cluster: Any, workdir: Path, *flags: str, config: str = EXPERIMENT) -> subprocess.Popen[str]:
+    """Starts a study on the cluster."""
+    return subprocess.Popen(
+        command(workdir, "--engine=ray", f"--cluster={cluster.address}", *flags, config=config),
+        cwd=ROOT,
+        env=environment(1),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def wait_for_checkpoints(process: subprocess.Popen[str], *folders: Path) -> None:
+    """Until each run has saved."""
+    deadline = time.monotonic() + 120
+    while not all(newest_step(folder) > 0 for folder in folders):
+        assert process.poll() is None and time.monotonic() < deadline, process.communicate()
+        time.sleep(0.05)
+
+
+def read_metrics(folder: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+
+
+def lose_a_node(cluster: Any) -> None:
+    cluster.remove_node(cluster.list_all_nodes()[1], allow_graceful=False)
+
+
+@pytest.mark.slow
+def test_stopped_study_goes_on_and_ends_as_it_would_have_alone(tmp_path: Path, cluster: Any) -> None:
+    config = tmp_path / "from_another.py"
+    config.write_text(FROM_ANOTHER)
+    flags = ("--config.train.epochs=60", "--config.study.pack=2", "--seeds=2")
+    process = start_on(cluster, tmp_path / "ray", *flags, config=str(config))
+    wait_for_checkpoints(process, tmp_path / "ray" / FIRST)
+    process.send_signal(signal.SIGTERM)
+    out, errors = process.communicate(timeout=60)
+    assert process.returncode == 143, (out, errors)
+    assert "stopped by SIGTERM; the same command goes on from here" in errors
+    saved = newest_step(tmp_path / "ray" / FIRST)
+    assert not (tmp_path / "ray" / "runs" / "taken").exists()  # it waits for the filters
+    process = start_on(cluster, tmp_path / "ray", *flags, config=str(config))
+    out, errors = process.communicate(timeout=120)
+    assert process.returncode == 0, errors
+    assert out.count("finished in") == 4 and "2 together" in out
+    steps = [row["step"] for row in read_metrics(tmp_path / "ray" / FIRST)]
+    assert steps == sorted(steps) and steps[0] < saved
+    assert launch(tmp_path / "local", *flags, config=str(config)).returncode == 0
+    for arm in ("learned", "taken"):
+        assert outcome(tmp_path / "ray", arm) == outcome(tmp_path / "local", arm)
+
+
+def test_run_of_a_lost_node_goes_on_elsewhere_and_ends_as_it_would_have_alone(tmp_path: Path, cluster: Any) -> None:
+    epochs = "--config.train.epochs=40"
+    process = start_on(cluster, tmp_path / "ray", epochs)
+    wait_for_checkpoints(process, *(tmp_path / "ray" / "runs" / arm / "seed0" for arm in ARMS))
+    lose_a_node(cluster)
+    out, errors = process.communicate(timeout=120)
+    assert process.returncode == 0, errors
+    assert errors.count("its worker was lost (NodeDiedError); sent again, 1 of 3") == 1
+    assert out.count("finished in") == 2
+    assert launch(tmp_path / "local", epochs).returncode == 0
+    for arm in ARMS:
+        assert outcome(tmp_path / "ray", arm) == outcome(tmp_path / "local", arm)
+
+
+@pytest.mark.slow
+def test_run_that_is_lost_too_often_has_failed(tmp_path: Path, cluster: Any) -> None:
+    cluster.add_node(num_cpus=1)
+    process = start_on(cluster, tmp_path / "ray", "--config.train.epochs=200", "--retries=0")
+    wait_for_checkpoints(process, *(tmp_path / "ray" / "runs" / arm / "seed0" for arm in ARMS))
+    lose_a_node(cluster)
+    out, _ = process.communicate(timeout=120)
+    assert process.returncode == 1
+    assert out.count("failed (its worker was lost 1 times (NodeDiedError))") == 1 and out.count("finished in") == 1
+
+
+@pytest.mark.slow
+def test_cluster_that_is_not_there(tmp_path: Path) -> None:
+    done = launch(tmp_path / "w", "--engine=ray", "--cluster=127.0.0.1:1")
+    assert done.returncode == 2
+    assert "--cluster: 127.0.0.1:1 cannot be reached" in done.stderr.splitlines()[-1]
