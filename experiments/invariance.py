@@ -33,7 +33,12 @@ from cnnjax.config import (
 )
 from cnnjax.study.experiment import Column
 
-POOLS = ("max", "average", "blur", "stride")
+POOLS: dict[str, dict[str, Any]] = {
+    "max": {"model.pool": "max"},
+    "max blur": {"model.pool": "max", "model.downsample": "blur"},
+    "average": {"model.pool": "average"},
+    "stride": {"model.pool": "stride"},
+}
 FILTERS: dict[str, dict[str, Any]] = {
     "learned": {},
     "augmented": {"data.augment": ("shift",)},
@@ -62,8 +67,8 @@ def get_config() -> Config:
 def arms() -> dict[str, dict[str, Any]]:
     """Each source of filters with each kind of pooling."""
     return {
-        f"{source} {pool}": {**fields, "model.pool": pool}
-        for (source, fields), pool in itertools.product(FILTERS.items(), POOLS)
+        f"{source} {pool}": {**filters, **pooling}
+        for (source, filters), (pool, pooling) in itertools.product(FILTERS.items(), POOLS.items())
     }
 
 

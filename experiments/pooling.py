@@ -31,10 +31,10 @@ BATCH, STEPS = 50, 500
 
 
 def get_config() -> Config:
-    """What all arms share."""
+    """What all arms share: windows of 3, for those of 2 have the same weights by average, Gaussian and blur."""
     return Config(
-        model=ModelConfig(name="convnet", width=8, depth=2, kernel_size=3),
-        data=DataConfig(name="digits_8x8"),
+        model=ModelConfig(name="convnet", width=8, depth=2, kernel_size=3, pool_size=3, pool_stride=2),
+        data=DataConfig(name="mnist_5k"),
         optim=OptimConfig(name="adam", lr=3e-3),
         train=TrainConfig(batch_size=BATCH),
         measures=MeasureConfig(names=("consistency",), transformations=("translation",), images=200),
@@ -44,9 +44,11 @@ def get_config() -> Config:
 
 def arms() -> dict[str, dict[str, Any]]:
     """Each pool at each size; ten evaluations whatever the size."""
+    windows: dict[str, dict[str, Any]] = {"none": {"model.pool_size": None, "model.pool_stride": None}}
     return {
         f"{pool} {size}": {
             "model.pool": pool,
+            **windows.get(pool, {}),
             "data.examples": size,
             "train.epochs": STEPS * BATCH / size,
             "train.eval_every": STEPS * BATCH / size / 10,
