@@ -3,7 +3,7 @@
     python launch.py --config=experiments/random_filters.py --workdir=runs/random_filters
         [--config.SECTION.FIELD=VALUE ...] [--arms=A,B] [--seeds=N] [--top=K]
         [--sweep=FIELD=VALUES ...] [--search=grid|random|sobol|halving|tpe] [--trials=N] [--storage=URL]
-        [--mode=run|describe|measure|report]
+        [--mode=run|describe|measure|report] [--dry_run] [--profile]
         [--coordinator=HOST:PORT --processes=N --process=I | --coordinator=auto]
         [--engine=local|ray] [--cluster=ADDRESS] [--cpus=N] [--gpus=N] [--tpus=N] [--retries=N]
 
@@ -47,7 +47,16 @@ def main(arguments: list[str]) -> int:
         shape=given.shape,
         classes=given.classes,
         hosts=HostFlags(given.coordinator, given.processes, given.process),
-        engine=EngineFlags(given.engine, given.cluster, given.cpus, given.gpus, given.tpus, given.retries),
+        engine=EngineFlags(
+            name=given.engine,
+            cluster=given.cluster,
+            cpus=given.cpus,
+            gpus=given.gpus,
+            tpus=given.tpus,
+            retries=given.retries,
+            profile=given.profile,
+        ),
+        dry_run=given.dry_run,
     )
     return run_interruptibly(lambda interruption: execute(request, interruption))
 

@@ -35,7 +35,7 @@ def chosen(
 @pytest.fixture
 def measured(monkeypatch: pytest.MonkeyPatch) -> list[Gain]:
     """What the backend is said to gain."""
-    gains = [Gain(10**3, "vmap", 8.0), Gain(10**9, "vmap", 1.0)]
+    gains = [Gain(10**3, "vmap", 8.0, 1e-3), Gain(10**9, "vmap", 1.0, 1e-1)]
     monkeypatch.setattr(packs, "measure_gains", lambda interruption: gains)
     monkeypatch.setattr(packs, "measured_once", lambda name, read, measure: read(measure()))
     return gains
@@ -68,14 +68,14 @@ def test_auto_packs_what_gains(toy: Dataset, measured: list[Gain]) -> None:
 
 
 def test_auto_packs_nothing_that_does_not_gain(toy: Dataset, measured: list[Gain]) -> None:
-    measured[:] = [Gain(10**3, "map", 1.05)]
+    measured[:] = [Gain(10**3, "map", 1.05, 1e-3)]
     assert all(len(names) == 1 for names in chosen(pack("auto"), 2, toy)[0])
 
 
 def test_what_was_chosen_before_is_kept_and_its_program_too(toy: Dataset, measured: list[Gain]) -> None:
     arms = pack("auto")
     _, _, before = chosen(arms, 2, toy)
-    measured[:] = [Gain(10**3, "map", 0.5)]
+    measured[:] = [Gain(10**3, "map", 0.5, 1e-3)]
     assert chosen(arms, 2, toy, before)[2] == before
     left = [unit for unit in units(arms, 2) if unit.arm == "a"]
     (resumed,), _ = choose_packs(left, arms, {CONFIG.data: toy}, before, Interruption())

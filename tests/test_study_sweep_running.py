@@ -48,7 +48,7 @@ def sweep(folder: Path, *specs: str, **flags: Any) -> tuple[Study, str]:
     write_study(study)
     text = io.StringIO()
     console = Console(file=text, width=200)
-    means = Means({DataConfig(): None}, open_engine(EngineFlags()), storage, console, Interruption())  # type: ignore[dict-item]
+    means = Means({DataConfig(): None}, open_engine(EngineFlags(), study.folder), storage, console, Interruption())  # type: ignore[dict-item]
     return run_sweep(study, means), text.getvalue()
 
 

@@ -56,6 +56,10 @@ def define() -> flags.FlagValues:
     flags.DEFINE_integer("tpus", 0, tpus, lower_bound=0, flag_values=values)
     retries = "With --engine=ray: how often a run is sent again whose worker or node was lost."
     flags.DEFINE_integer("retries", 3, retries, lower_bound=0, flag_values=values)
+    profile = "Keeps a trace of two seconds of the first run's training in WORKDIR/profile."
+    flags.DEFINE_bool("profile", False, profile, flag_values=values)
+    dry = "Prints the runs to do, which are trained together, and about how long they will take; nothing is written."
+    flags.DEFINE_bool("dry_run", False, dry, flag_values=values)
     flags.DEFINE_bool("help", False, "Prints this.", flag_values=values)
     return values
 

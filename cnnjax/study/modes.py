@@ -9,6 +9,7 @@ from rich.console import Console
 from cnnjax.analysis.measures import MEASURES
 from cnnjax.config import DataConfig, RequestError, override
 from cnnjax.data.streamed import AnyDataset
+from cnnjax.study.dry_run import print_dry_run
 from cnnjax.study.engine import Engine, open_engine
 from cnnjax.study.experiment import Experiment
 from cnnjax.study.feature_files import FileStore
@@ -33,7 +34,7 @@ def _workdir(request: Request) -> epath.Path:
 
 
 def run(request: Request, console: Console, interruption: Interruption) -> int:
-    """Trains what has not finished and reports."""
+    """Trains what has not finished and reports; or, on a dry run, prints what that would be."""
     experiment, folder = request.experiment(), _workdir(request)
     if request.top is not None and not experiment.screening:
         raise RequestError(f"--top: {request.config} screens no architectures; leave it out")
@@ -45,7 +46,10 @@ def run(request: Request, console: Console, interruption: Interruption) -> int:
         features = FileStore(folder) if study.sweep else None
         with interruption.nothing_to_save():
             datasets = load_datasets(*to_check(study, units))
-            engine = open_engine(request.engine, features)
+            if request.dry_run:
+                print_dry_run(study, units, datasets, console, interruption)
+                return OK
+            engine = open_engine(request.engine, folder, features)
         with claim(folder):
             # Another process may have trained in it until now.
             study = open_study(folder, experiment, sweep)
@@ -53,6 +57,9 @@ def run(request: Request, console: Console, interruption: Interruption) -> int:
             study = _train(study, units, request, datasets, engine, console, interruption)
             if features:
                 features.clear()
+    elif request.dry_run:
+        console.print(f"all {len(study.units)} runs are done in {folder}", highlight=False, soft_wrap=True)
+        return OK
     with interruption.nothing_to_save():
         print_summary(study, collect(study), console)
     return SOME_FAILED if troubles(study) else OK

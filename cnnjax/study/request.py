@@ -68,6 +68,7 @@ class EngineFlags:
       cluster: address of a Ray cluster; None for what Ray finds, or else this machine alone.
       cpus, gpus, tpus: that each task is given; a GPU may be shared.
       retries: how often a run is sent again whose worker or node was lost.
+      profile: whether a trace of the first run is kept; of this process alone.
     """
 
     name: str = "local"
@@ -76,6 +77,7 @@ class EngineFlags:
     gpus: float = 0.0
     tpus: int = 0
     retries: int = 3
+    profile: bool = False
 
     def check(self, *, many_hosts: bool) -> None:
         """Raises `RequestError` for flags that do not go together, or where Ray is not installed.
@@ -84,12 +86,14 @@ class EngineFlags:
           many_hosts: whether this is one process of many.
         """
         if self.name == "ray":
+            if self.profile:
+                raise RequestError("--profile: traces this process; needs --engine=local")
             if many_hosts:
                 raise RequestError("--engine=ray: trains each run on one node; leave --coordinator out")
             if importlib.util.find_spec("ray") is None:
                 raise RequestError("--engine=ray: Ray is not installed; pip install 'cnnjax[ray]'")
             return
-        for field in dataclasses.fields(self)[1:]:
+        for field in dataclasses.fields(self)[1:-1]:
             if getattr(self, field.name) != field.default:
                 raise RequestError(f"--{field.name}: needs --engine=ray")
 
@@ -116,6 +120,7 @@ class Request:
       classes: with a shape, how many the network tells apart.
       hosts: whether this is one of many processes, and which.
       engine: where runs are trained.
+      dry_run: whether what would be done is only printed.
     """
 
     mode: str
@@ -130,6 +135,7 @@ class Request:
     classes: int
     hosts: HostFlags = HostFlags()
     engine: EngineFlags = EngineFlags()
+    dry_run: bool = False
 
     def experiment(self) -> Experiment:
         """The experiment that the flags name and change.

@@ -17,6 +17,7 @@ from cnnjax.study.closed_form import run_head
 from cnnjax.study.files import write_json
 from cnnjax.study.open_run import OpenRun, gradients_function, opened
 from cnnjax.study.packs import Pack
+from cnnjax.study.profiling import Profile
 from cnnjax.study.progress import PackProgress
 from cnnjax.study.sources import read_sources
 from cnnjax.study.workdir import FORMAT, Unit
@@ -59,6 +60,7 @@ class Work:
       interruption: looked at between dispatches.
       extent: how far the runs are taken.
       peaks: floating-point operations per second that the devices can, by `train.precision`; those that are known.
+      profile: of the devices; None for none.
     """
 
     configs: Mapping[str, Config]
@@ -69,6 +71,7 @@ class Work:
     interruption: Interruption
     extent: Extent
     peaks: Mapping[str, float]
+    profile: Profile | None = None
 
     def of(self, unit: Unit) -> tuple[Config, AnyDataset]:
         """A run's config and its data."""
@@ -154,9 +157,10 @@ def _train(runs: Sequence[OpenRun], assembly: Assembly, work: Work) -> dict[Unit
         state = assembly.program.join([hosts.from_leader(run.state()) for run in runs])
     diverged: dict[Unit, dict[str, Any]] = {}
     with work.interruption.nothing_to_save():
-        listeners = _listeners(runs, diverged, work.progress)
+        listeners = _listeners(runs, diverged, work)
     steps, plans = [run.step for run in runs], [run.plan for run in runs]
-    state = fit(assembly.program, state, steps, assembly.inputs, plans, listeners, work.interruption)
+    with work.profile.traced() if work.profile else contextlib.nullcontext():
+        state = fit(assembly.program, state, steps, assembly.inputs, plans, listeners, work.interruption)
     at_their_end = [run for run in runs if run.plan.stop == run.plan.steps and run.unit not in diverged]
     test = hosts.agree("test", work.extent.test and bool(at_their_end))
     tested = test_metrics(assembly, state, work.interruption) if test else [None] * len(runs)
@@ -168,7 +172,7 @@ def _train(runs: Sequence[OpenRun], assembly: Assembly, work: Work) -> dict[Unit
     return {**reached, **diverged}
 
 
-def _listeners(runs: Sequence[OpenRun], diverged: dict[Unit, dict[str, Any]], progress: PackProgress) -> Listeners:
+def _listeners(runs: Sequence[OpenRun], diverged: dict[Unit, dict[str, Any]], work: Work) -> Listeners:
     """Those that write what becomes of the runs into their files; the statuses of those that diverge are added."""
     waited, reached = [0.0] * len(runs), [run.step for run in runs]
     measured = {n: gradients_function(run) for n, run in enumerate(runs) if "gradients" in run.config.measures.names}
@@ -197,7 +201,9 @@ def _listeners(runs: Sequence[OpenRun], diverged: dict[Unit, dict[str, Any]], pr
                 run.seconds["data_wait"] += run.member.streams.waited - waited[n]
                 waited[n] = run.member.streams.waited
         going = [n for n, run in enumerate(runs) if run.unit not in diverged]
-        progress.advance(sum(steps[n] for n in going) / max(1, sum(runs[n].plan.stop for n in going)))
+        if work.profile:
+            work.profile.advance()
+        work.progress.advance(sum(steps[n] for n in going) / max(1, sum(runs[n].plan.stop for n in going)))
 
     for n, measure in measured.items():
         frozen, start = runs[n].member.inputs.frozen, runs[n].state()

@@ -17,6 +17,7 @@ from cnnjax.study.files import DiskFull, is_disk_full, write_json
 from cnnjax.study.measured_once import measured_once
 from cnnjax.study.measuring import check_measures
 from cnnjax.study.packs import Pack, choose_packs
+from cnnjax.study.profiling import Profile
 from cnnjax.study.progress import StudyProgress
 from cnnjax.study.run import WHOLE, Extent, Work, run_pack
 from cnnjax.study.sources import foresee_sources
@@ -71,6 +72,7 @@ def run_study(
     interruption: Interruption,
     extent: Extent = WHOLE,
     features: FileStore | None = None,
+    profile: Profile | None = None,
 ) -> Study:
     """Runs the units. One that fails or diverges is marked so in its status, and the others go on.
 
@@ -82,6 +84,7 @@ def run_study(
       interruption: looked at between two pieces of work.
       extent: how far.
       features: of frozen prefixes, kept for the runs of another call; by default they are kept for these units alone.
+      profile: of the devices, while the first run trains; None for none.
 
     Returns:
       The study, with what was decided of runs of their shapes.
@@ -107,7 +110,7 @@ def run_study(
                 kept.forget_unused()
             announce(pack, arms, datasets)
             running = progress.begin(*pack.units)
-            work = Work(arms, datasets, shared, study.folder, running, interruption, extent, peaks)
+            work = Work(arms, datasets, shared, study.folder, running, interruption, extent, peaks, profile)
             outcomes = outcomes_of(pack, work)
             running.end(*(outcomes[unit] for unit in pack.units))
     if features is None:

@@ -6,7 +6,7 @@ Runs that differ in values alone (seeds, random filters) share what is compiled.
 import dataclasses
 import math
 from collections.abc import Hashable
-from typing import Any, cast
+from typing import Any, NamedTuple, cast
 
 import jax
 import numpy as np
@@ -107,8 +107,7 @@ def begin(
 
     params, stats = _start(config, dataset, seed, blueprint, shared, saved, between)
     images, labels = dataset.together.images, dataset.together.labels
-    # Training images that are made into squares are others in each epoch.
-    if blueprint.parts.prefix is None or config.data.augment or config.data.image_size:
+    if blueprint.parts.prefix is None or _differ_by_epoch(config):
         return Beginning(blueprint, params, stats, None, images, labels)
     features = _prefix_features(config, dataset.summary, blueprint, (params, stats), images, shared, between)
     return Beginning(blueprint, params, stats, blueprint.parts.prefix, features, labels)
@@ -181,13 +180,32 @@ def features_fit(config: Config, summary: DataSummary) -> bool:
 
 def feature_bytes(config: Config, summary: DataSummary) -> int:
     """Of the kept features of all examples behind the run's frozen prefix; 0 where none are kept."""
+    kept = kept_features(config, summary)
+    return sum(summary.sizes.values()) * math.prod(kept.shape) * kept.dtype.itemsize if kept else 0
+
+
+class KeptFeatures(NamedTuple):
+    """Of an example: behind which stage, and what they are."""
+
+    after: str
+    shape: tuple[int, ...]
+    dtype: np.dtype
+
+
+def kept_features(config: Config, summary: DataSummary) -> KeptFeatures | None:
+    """What `begin` will keep of each example behind the run's frozen prefix; None where it keeps none."""
     blueprint = make_blueprint(config, summary)
     prefix = blueprint.parts.prefix
-    if prefix is None or config.data.augment:
-        return 0
+    if prefix is None or _differ_by_epoch(config):
+        return None
     function = feature_function(blueprint.model, prefix, summary.mean, summary.std)
-    shape, dtype = feature_shape(function, dict(abstract_variables(blueprint.model, summary.shape)), summary.shape)
-    return sum(summary.sizes.values()) * math.prod(shape) * dtype.itemsize
+    variables = dict(abstract_variables(blueprint.model, summary.shape))
+    return KeptFeatures(prefix, *feature_shape(function, variables, summary.shape))
+
+
+def _differ_by_epoch(config: Config) -> bool:
+    """Whether training images are others in each epoch; those that are made into squares are, too."""
+    return bool(config.data.augment or config.data.image_size)
 
 
 def sizes_of(blueprint: Blueprint) -> dict[str, int]:

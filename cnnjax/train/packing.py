@@ -40,11 +40,13 @@ class Gain:
       multiply_adds: of one of the network's steps.
       form: the faster one of the ways to compute them together.
       ratio: of the images per second; more than 1 is faster.
+      seconds: of one of the network's steps, alone.
     """
 
     multiply_adds: int
     form: Form
     ratio: float
+    seconds: float
 
 
 def measure_gains(interruption: Interruption) -> list[Gain]:
@@ -80,15 +82,16 @@ def _measure(config: Config, dataset: Dataset, interruption: Interruption) -> Ga
     for turn in (one, *turns.values()):
         turn.seconds()
     ratios: dict[Form, list[float]] = {form: [] for form in _FORMS}
+    alone_seconds = []
     for _ in range(_ROUNDS):
         interruption.check()
-        reference = _MEMBERS * one.seconds()
+        alone_seconds.append(one.seconds())
         for form, turn in turns.items():
-            ratios[form].append(reference / turn.seconds())
+            ratios[form].append(_MEMBERS * alone_seconds[-1] / turn.seconds())
     middle = {form: statistics.median(values) for form, values in ratios.items()}
     form = max(_FORMS, key=middle.__getitem__)
     step = step_multiply_adds(alone.members[0].blueprint.model, _SHAPE, config.train.batch_size)
-    return Gain(step, form, middle[form])
+    return Gain(step, form, middle[form], statistics.median(alone_seconds) / _STEPS)
 
 
 class _Turn:
