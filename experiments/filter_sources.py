@@ -19,8 +19,9 @@ from typing import Any
 
 from cnnjax.config import Config, DataConfig, FitConfig, ModelConfig, OptimConfig, StudyConfig, TrainConfig
 
-RANDOM = ("gaussian", "uniform", "orthogonal", "signs", "smoothed")
-FIXED = ("classic", "gabor", "dct", "gaussian_derivatives")
+RANDOM = ("gaussian", "uniform", "orthogonal", "signs", "smoothed", "glorot", "he", "lecun", "torch")
+FIXED = ("classic", "gabor", "dct", "gaussian_derivatives", "dirac")
+# All but whitening (zca), whose filters are as many as a window's values.
 UNSUPERVISED = ("patches", "kmeans", "pca", "autoencoder")
 
 

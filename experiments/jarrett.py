@@ -21,7 +21,10 @@ from typing import Any
 from cnnjax.config import Config, DataConfig, ModelConfig, OptimConfig, StudyConfig, TrainConfig
 
 FROZEN = ("gaussian", "kmeans")
-MORE_FROZEN = ("uniform", "orthogonal", "patches", "pca", "gabor", "dct")
+# All but whitening, whose filters are as many as a window's values, and the autoencoder, whose units are sigmoids.
+RANDOM = ("uniform", "signs", "orthogonal", "smoothed", "glorot", "he", "lecun", "torch")
+FIXED = ("classic", "gabor", "dct", "gaussian_derivatives", "dirac")
+MORE_FROZEN = (*RANDOM, *FIXED, "patches", "pca")
 LAYERS = {
     f"{rectified}{normalised}{pool}": {"model.act": act, "model.norm": norm, "model.pool": pool}
     for (rectified, act), (normalised, norm), pool in itertools.product(

@@ -7,6 +7,9 @@ Saxe et al. (2011) explain why: convolution and pooling are frequency selective 
 
     python launch.py --config=experiments/random_filters.py --workdir=runs/random_filters
 
+`filter_sources.py` asks it of every source of filters, `jarrett.py` with and without rectification, normalisation and
+pooling.
+
 About two minutes on two CPU cores. On an accelerator, with a set that TFDS has prepared:
 
     python launch.py --config=experiments/random_filters.py --workdir=runs/random_filters_cifar10 \

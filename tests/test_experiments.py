@@ -8,6 +8,8 @@ from etils import epath
 
 from cnnjax.config import DataConfig, RequestError, override
 from cnnjax.data.dataset import Dataset, DataSummary, Split
+from cnnjax.filters.sources import DRAWN
+from cnnjax.filters.unsupervised import FITS
 from cnnjax.study import runner
 from cnnjax.study.experiment import Experiment, read_experiment
 from cnnjax.study.workdir import Study
@@ -52,6 +54,13 @@ def test_every_arm_can_be_run(name: str, monkeypatch: pytest.MonkeyPatch) -> Non
     assert experiment.baseline is not None
     assert f"--config=experiments/{name}.py --workdir=runs/{name}" in FILES[name].read_text()
     check(experiment, monkeypatch)
+
+
+@pytest.mark.parametrize(("name", "lacking"), [("filter_sources", {"zca"}), ("jarrett", {"zca", "autoencoder"})])
+def test_every_source_has_an_arm(name: str, lacking: set[str]) -> None:
+    experiment = read_experiment(str(FILES[name]), {}, None)
+    sources = {rule.source for config in experiment.arms.values() for rule in config.filters}
+    assert sources - {"init"} == {*DRAWN, *FITS} - lacking
 
 
 def test_screening_has_at_least_32_architectures_over_every_axis() -> None:

@@ -293,6 +293,8 @@ def test_centroids_come_from_what_gives_centroids() -> None:
         ("zca", 8, "zca cannot give 8 filters: whitening gives as many filters as a patch has values, 9"),
         ("kmeans", 8, r"kmeans cannot give 8 filters: config\.fit\.patches is 7"),
         ("patches", 8, r"patches cannot give 8 filters: config\.fit\.patches is 7"),
+        ("pca", 7, r"pca cannot give 7 filters: config\.fit\.patches is 7"),
+        ("zca", 9, r"zca cannot give 9 filters: config\.fit\.patches is 7"),
     ],
 )
 def test_numbers_of_filters_that_no_data_could_give(source: str, width: int, problem: str) -> None:
@@ -304,7 +306,7 @@ def test_numbers_of_filters_that_no_data_could_give(source: str, width: int, pro
 
     with pytest.raises(RequestError, match=f"^stage1/conv/kernel: {problem}$"):
         check_fittings(fittings(width), 7)
-    check_fittings(fittings(9 if source == "zca" else 7), 7)
+    check_fittings(fittings(9 if source == "zca" else 7), 10 if source in ("pca", "zca") else 7)
 
 
 def test_fittings_are_in_the_order_of_execution() -> None:

@@ -141,6 +141,19 @@ def test_patches_that_differ_in_brightness_alone_are_one(name: str) -> None:
         CENTROID_FITS[name](KEY, np.concatenate([rows, rows]), 4, SETTINGS, ignore)
 
 
+@pytest.mark.parametrize(("name", "filters"), [("zca", 6), ("autoencoder", 2)])
+def test_patches_that_do_not_differ_are_refused(name: str, filters: int) -> None:
+    one = np.linspace(0.1, 255, 6, dtype=np.float32)
+    with pytest.raises(ValueError, match="9 patches that do not differ cannot support filters"):
+        fit(name, np.repeat(one[None], 9, axis=0), filters)
+
+
+def test_whitening_of_fewer_patches_than_values_is_refused() -> None:
+    patches = np.random.default_rng(0).normal(size=(6, 6)).astype(np.float32)
+    with pytest.raises(ValueError, match="6 patches cannot support the whitening of 6 values; use more"):
+        fit("zca", patches, 6)
+
+
 @pytest.mark.parametrize("name", ["patches", "kmeans", "pca"])
 def test_constant_patches_are_refused(name: str) -> None:
     patches = np.repeat(np.linspace(0.1, 255, 9, dtype=np.float32)[:, None], 6, axis=1)

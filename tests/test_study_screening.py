@@ -116,6 +116,10 @@ def test_regret_by_hand(table: pd.DataFrame) -> None:
     assert lost.by_chance.tolist() == pytest.approx(expected, abs=1e-12)
     assert lost.cost.tolist() == pytest.approx([19 / 60, 39 / 60, 49 / 60, 69 / 60])
     assert cost_share(table) == pytest.approx(9 / 60)
+    # The greatest network first: d, c, b, a; and no random arm is run for it.
+    by_size = regret(table, [1, 2], "parameters")
+    assert by_size.regret.tolist() == pytest.approx([0.48, 0])
+    assert by_size.cost.tolist() == pytest.approx([20 / 60, 30 / 60])
 
 
 def test_regret_is_among_the_architectures_with_both_arms() -> None:
@@ -136,12 +140,13 @@ def test_findings_are_sentences_with_values(table: pd.DataFrame) -> None:
     assert found["Kendall tau-b"][0] == "0.18"
     # Sizes 1 2 3 4: two of six pairs agree.
     assert found["tau-b of the parameter count"][0] == found["tau-b of the feature dimension"][0] == "-0.33"
+    assert "(rho -0.40" in found["tau-b of the parameter count"][1]
     assert "less this one's is 0.52." in found["tau-b of the parameter count"][1]
     assert found["linear on pixels (%)"][0].startswith("46.0 [")
     assert found["regret of the top 1"] == (
         "8.00",
         "Points of test accuracy below the best of all when only the top 1 by random filters are trained, at 32% of "
-        "the full cost; chosen at random, 14.50.",
+        "the full cost; by the parameter count, 48.00; by the feature dimension, 48.00; chosen at random, 14.50.",
     )
     assert "regret of the top 5" not in found
     assert found["share of the cost (%)"][0] == "15.0"

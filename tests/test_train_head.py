@@ -150,6 +150,19 @@ def test_cached_and_uncached_features_give_the_same_head_in_chunks_or_whole(
         assert found.metrics[split]["loss"] == pytest.approx(metrics["loss"], rel=1e-3)
 
 
+@pytest.mark.parametrize("name", ["ridge", pytest.param("logistic", marks=pytest.mark.slow)])
+def test_more_features_than_examples(name: str, digits: Dataset, features: dict[str, np.ndarray]) -> None:
+    few = Split(digits.train.images[:20], digits.train.labels[:20])
+    summary = dataclasses.replace(digits.summary, sizes={**digits.summary.sizes, "train": 20})
+    data = Dataset(summary, few, digits.validation, digits.test)
+    found = fit(name, begin(CONFIG, data, 0, Shared(), Interruption(), {}, lambda what, share: None), data, (1.0,))
+    kernel, _ = reference(name, 1.0, features["train"][:20], few.labels)
+    there = np.unique(few.labels)  # scikit-learn's logistic regression has no other classes
+    kernel = kernel[:, there] if name == "ridge" else kernel
+    assert kernel.shape == (32, len(there))
+    np.testing.assert_allclose(found.params[KERNEL][:, there], kernel, atol=0.01 * np.abs(kernel).max())
+
+
 def test_signal_stops_it(beginning: Beginning, digits: Dataset) -> None:
     interruption = Interruption()
     interruption.receive(15)

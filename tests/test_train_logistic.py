@@ -45,6 +45,15 @@ def test_equals_scikit_learn(strength: float) -> None:
     np.testing.assert_allclose(*shifted, atol=2e-3 * np.abs(bias).max())
 
 
+@pytest.mark.parametrize("chunk", [40, pytest.param(16, marks=pytest.mark.slow)])
+def test_more_features_than_examples(chunk: int) -> None:
+    wide, labels = FEATURES[:40], LABELS[:40]
+    fit = fit_logistic(logistic_problem(array_rows(wide), 40, labels, 10, chunk), 1.0, tolerance=1e-5)
+    reference = LogisticRegression(C=1, tol=1e-8, max_iter=10000, solver="newton-cg").fit(np.float64(wide), labels)
+    assert fit.converged
+    np.testing.assert_allclose(fit.kernel, reference.coef_.T, atol=1e-3 * np.abs(reference.coef_).max())
+
+
 def test_gradient_vanishes_where_it_says_converged() -> None:
     start = np.abs(gradient(LogisticFit(np.zeros((64, 10)), np.zeros(10), 0.1, 0, False, 0))).max()
     fit = fit_logistic(PROBLEM, 0.1, tolerance=1e-5)

@@ -160,6 +160,11 @@ def test_reads() -> None:
     rows, reads = counting(draw(10, 20)[0])
     ridge_path(rows, 10, targets, STRENGTHS, 10)
     assert reads == [(0, 10)]
+    reads.clear()
+    ridge_path(rows, 10, targets, STRENGTHS, 4)
+    # Each pair of the three chunks meets, and the kernels take another pass; the first chunk is kept.
+    first, second, last = (0, 4), (4, 8), (6, 10)
+    assert reads == [first, second, last, second, last, last, second, last]
 
 
 @pytest.mark.parametrize("chunk", [3, 5, 16, 50])

@@ -19,6 +19,7 @@ from cnnjax.train.setup import (
     abstract_collections,
     build_model,
     check_request,
+    check_ridge,
     count,
     head_place,
     init_function,
@@ -234,3 +235,10 @@ def test_count_of_numbers() -> None:
     abstract = abstract_collections(build_model(CONFIG.model, SUMMARY), SUMMARY)["params"]
     # 3 x 3 windows, 1 to 2 and 2 to 4 maps, each with a scale and a shift; 2 x 2 x 4 inputs to 10 classes.
     assert count(abstract, frozenset(abstract)) == (18 + 4) + (72 + 8) + (160 + 10)
+
+
+def test_ridge_whose_matrix_memory_cannot_hold() -> None:
+    check_ridge(2**14, 10**6, 2.0**32)
+    check_ridge(10**6, 2**14, 2.0**32)
+    with pytest.raises(RequestError, match=r"ridge on 16385 features of 99999 examples needs 4 GiB, and there are 4; "):
+        check_ridge(2**14 + 1, 99999, 2.0**32)

@@ -12,7 +12,17 @@ import pytest
 from etils import epath
 from rich.console import Console
 
-from cnnjax.config import Config, DataConfig, FilterRule, ModelConfig, OptimConfig, StudyConfig, TrainConfig, override
+from cnnjax.config import (
+    Config,
+    DataConfig,
+    FilterRule,
+    HeadConfig,
+    ModelConfig,
+    OptimConfig,
+    StudyConfig,
+    TrainConfig,
+    override,
+)
 from cnnjax.data.dataset import Dataset
 from cnnjax.data.streamed import StreamedDataset, open_dataset
 from cnnjax.study.experiment import Experiment
@@ -20,9 +30,11 @@ from cnnjax.study.results import collect, waiting
 from cnnjax.study.runner import run_study
 from cnnjax.study.workdir import Study, read_status, write_study
 from cnnjax.train.assembly import Assembly, assemble
-from cnnjax.train.beginning import Shared
+from cnnjax.train.beginning import Shared, begin
+from cnnjax.train.head import fit_head
 from cnnjax.train.interruption import Interruption
 from cnnjax.train.loop import evaluate
+from tests.prepared_sets import photographs
 from tests.test_train_program import assert_identical, host, train
 
 
@@ -96,6 +108,42 @@ def test_filters_are_fitted_and_features_kept_of_what_is_streamed(
         assert run.members[0].from_features and run.members[0].streams is None
         states.append(train(run, [5]))
     assert_close(*states)
+
+
+@pytest.mark.parametrize(
+    ("model", "prefix"),
+    [
+        (ModelConfig(name="convnet", width=2, depth=1, kernel_size=3), "stage1"),
+        pytest.param(ModelConfig(name="logistic"), None, marks=pytest.mark.slow),
+    ],
+)
+@pytest.mark.parametrize("name", ["ridge", pytest.param("logistic", marks=pytest.mark.slow)])
+def test_head_in_closed_form_on_what_is_streamed(
+    name: str, model: ModelConfig, prefix: str | None, config: Config, streamed: StreamedDataset, digits: Dataset
+) -> None:
+    rules = (*([FilterRule(f"{prefix}/.*", "gaussian", "frozen")] if prefix else []), FilterRule("head/.*"))
+    head = HeadConfig(name=name, strengths=(1e-2,))
+    asked = dataclasses.replace(override(config, {"filters": rules, "data.augment": ()}), model=model, head=head)
+    found = []
+    for data in (streamed, dataclasses.replace(digits, summary=streamed.summary)):
+        start = begin(asked, data, 0, Shared(), Interruption(), {}, lambda what, share: None)
+        assert start.after == prefix
+        found.append(fit_head(head, start, data.summary, Interruption()))
+    (kernel,) = (path for path in found[0].params if path.startswith("head/") and path.endswith("/kernel"))
+    np.testing.assert_allclose(found[0].params[kernel], found[1].params[kernel], rtol=1e-3, atol=1e-5)
+    assert found[0].metrics["test"] == pytest.approx(found[1].metrics["test"], rel=1e-4)
+
+
+def test_head_in_closed_form_keeps_the_features_of_squares_cut_from_photographs(tmp_path: Path) -> None:
+    data = dataclasses.replace(photographs(tmp_path), image_size=14)
+    frozen = (FilterRule("stage1/.*", "gaussian", "frozen"), FilterRule("head/.*"))
+    config = Config(model=ModelConfig(name="convnet", width=2, depth=1, kernel_size=3), data=data, filters=frozen)
+    dataset, kept = open_dataset(data), {}
+    for name in ("sgd", "ridge"):
+        asked = override(config, {"head.name": name})
+        kept[name] = begin(asked, dataset, 0, Shared(), Interruption(), {}, lambda what, share: None).after
+    # A run that trains by steps sees other squares in each epoch.
+    assert kept == {"sgd": None, "ridge": "stage1"}
 
 
 def test_study_of_streamed_data_says_how_long_it_waited(

@@ -83,7 +83,9 @@ def check_fittings(fittings: Sequence[Fitting], patches: int) -> None:
             problem = f"patches of {values} values have {values - 1} principal components"
         elif source == "zca" and filters != values:
             problem = f"whitening gives as many filters as a patch has values, {values}"
-        elif source in ("patches", "kmeans") and filters > patches:
+        elif (source in ("patches", "kmeans") and filters > patches) or (
+            source in ("pca", "zca") and filters >= patches
+        ):
             problem = f"config.fit.patches is {patches}"
         if problem:
             raise RequestError(f"{place.path}: {source} cannot give {filters} filters: {problem}")

@@ -70,6 +70,9 @@ def _fit_zca(
         raise ValueError(
             f"whitening (zca) gives as many filters as a patch has values, {patches.shape[1]}, not {filters}"
         )
+    if len(patches) <= filters:
+        raise ValueError(f"{len(patches)} patches cannot support the whitening of {filters} values; use more")
+    _require_varied(patches - patches.mean(0), patches)
     mean, matrix = zca_whitening(patches, settings.whitening)
     return FilterBank(matrix, -_product(mean, matrix))
 
@@ -82,6 +85,7 @@ def _fit_autoencoder(
     The patches lose their mean but keep their contrast, since a bias belongs to one scale of the patches.
     """
     centred = remove_means(patches)
+    _require_varied(centred - centred.mean(0), patches)
     whitening = zca_whitening(centred, settings.whitening)
     # Optax, which it needs, takes a tenth of a second to load.
     from cnnjax.filters.autoencoder import sparse_autoencoder
@@ -89,6 +93,12 @@ def _fit_autoencoder(
     encoder = sparse_autoencoder(key, whiten(centred, whitening), filters, settings.iterations, between)
     offset = _product(_product(whitening.mean, whitening.matrix), encoder.weights)
     return FilterBank(_fold(encoder.weights, whitening), encoder.bias - offset)
+
+
+def _require_varied(offsets: jax.Array, patches: jax.Array) -> None:
+    """Raises `ValueError` for patches that differ by rounding alone in what a source sees of them."""
+    if jnp.abs(offsets).max() <= 8 * jnp.finfo(patches.dtype).eps * jnp.abs(patches).max():
+        raise ValueError(f"{len(patches)} patches that do not differ cannot support filters")
 
 
 def _patch_centroids(

@@ -4,11 +4,8 @@ import dataclasses
 import hashlib
 import logging
 import math
-import os
 from collections.abc import Mapping, Sequence
 from typing import Any
-
-import jax
 
 from cnnjax.config import Config, DataConfig, FilterRule, FitConfig, MeasureConfig, StudyConfig
 from cnnjax.data.dataset import DataSummary
@@ -17,6 +14,7 @@ from cnnjax.study.arms import needed_arms
 from cnnjax.study.measured_once import measured_once, these_devices
 from cnnjax.study.workdir import ALONE, Choice, Unit
 from cnnjax.train.beginning import features_fit
+from cnnjax.train.devices import device_memory
 from cnnjax.train.hosts import several
 from cnnjax.train.hyperparameters import program_config
 from cnnjax.train.interruption import Interruption
@@ -103,7 +101,7 @@ def _choose(config: Config, dataset: AnyDataset, runs: int, interruption: Interr
     form, gain = expected_gain(gains, _multiply_adds(config, dataset.summary))
     if wanted == "auto" and gain < LEAST_GAIN:
         return ALONE
-    most = most_members(config, dataset.summary, form, _device_memory()) if wanted == "auto" else wanted
+    most = most_members(config, dataset.summary, form, device_memory()) if wanted == "auto" else wanted
     packs = math.ceil(runs / most)
     return Choice(math.ceil(runs / packs), form) if packs < runs else ALONE
 
@@ -123,11 +121,3 @@ def backend_gains(interruption: Interruption) -> list[Gain]:
         return [dataclasses.asdict(gain) for gain in gains]
 
     return measured_once("packing", lambda kept: [Gain(**gain) for gain in kept], measure)
-
-
-def _device_memory() -> float:
-    """Bytes of the smallest device; of a CPU its part of the machine's memory."""
-    limits = [(device.memory_stats() or {}).get("bytes_limit", 0) for device in jax.local_devices()]
-    if min(limits):
-        return float(min(limits))
-    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / jax.local_device_count()

@@ -38,6 +38,8 @@ _COLUMNS = (
     *("parameters", "features", "random_seconds", "trained_seconds", "random_runs", "trained_runs"),
 )
 _TOPS = (1, 3, 5, 10)
+# Predictors that need no run.
+_BASELINES = {"parameter count": "parameters", "feature dimension": "features"}
 
 
 def screening_table(results: pd.DataFrame, screening: Mapping[str, tuple[str, str]]) -> pd.DataFrame:
@@ -82,12 +84,12 @@ def _row(values: Mapping[tuple[str, str, str], list[float]], name: str, random: 
     return row
 
 
-def complete(table: pd.DataFrame) -> pd.DataFrame:
-    """The rows of a screening table whose two arms both have a finished run, the best by their random arm first.
+def complete(table: pd.DataFrame, by: str = "random_validation") -> pd.DataFrame:
+    """The rows of a screening table whose two arms both have a finished run, those with the most of a column first.
 
     Equal ones stay in the order of the table.
     """
-    return _ranked(table.dropna(subset=["random_validation", "trained_test"]))
+    return _ranked(table.dropna(subset=["random_validation", "trained_test"]), by)
 
 
 def choose_top(results: pd.DataFrame, screening: Mapping[str, tuple[str, str]], top: int) -> list[str]:
@@ -104,11 +106,11 @@ def choose_top(results: pd.DataFrame, screening: Mapping[str, tuple[str, str]], 
     return [screening[name][1] for name in ranked.architecture[:top]]
 
 
-def _ranked(table: pd.DataFrame) -> pd.DataFrame:
-    return table.sort_values("random_validation", ascending=False, kind="stable", ignore_index=True)
+def _ranked(table: pd.DataFrame, by: str = "random_validation") -> pd.DataFrame:
+    return table.sort_values(by, ascending=False, kind="stable", ignore_index=True)
 
 
-def regret(table: pd.DataFrame, tops: Sequence[int]) -> pd.DataFrame:
+def regret(table: pd.DataFrame, tops: Sequence[int], by: str = "random_validation") -> pd.DataFrame:
     """What is lost, and what it costs, when only the k best architectures by their random arms are trained.
 
     Over the architectures that have both arms, so that it is a lower bound where some were never trained.
@@ -116,19 +118,21 @@ def regret(table: pd.DataFrame, tops: Sequence[int]) -> pd.DataFrame:
     Args:
       table: see `screening_table`.
       tops: values of k, each in [1, architectures with both arms].
+      by: the column that ranks them; `parameters` and `features` need no run of the random arms.
 
     Returns:
       One row for each k: top, which is k; regret: the best trained test accuracy of all minus the best among the k;
-      by_chance: the mean regret of k architectures chosen at random; cost: the seconds of all random arms and of the
-      k trained ones, over those of training all, see `full_seconds`.
+      by_chance: the mean regret of k architectures chosen at random; cost: the seconds of the k trained arms, and of
+      all random ones if these rank them, over those of training all, see `full_seconds`.
 
     Raises:
       ValueError: for a k out of range.
     """
-    both = complete(table)
+    both = complete(table, by)
     if wrong := [top for top in tops if not 1 <= top <= len(both)]:
         raise ValueError(f"top must be in [1, {len(both)}], the architectures with both arms; given {wrong[0]}")
     accuracy, seconds = both.trained_test.to_numpy(), both.trained_seconds.to_numpy()
+    screened = table.random_seconds.sum() if by == "random_validation" else 0.0
     rows = []
     for top in tops:
         # The chance that the best of k drawn without replacement is the i-th worst.
@@ -138,7 +142,7 @@ def regret(table: pd.DataFrame, tops: Sequence[int]) -> pd.DataFrame:
                 "top": top,
                 "regret": accuracy.max() - accuracy[:top].max(),
                 "by_chance": accuracy.max() - chance @ np.sort(accuracy),
-                "cost": (table.random_seconds.sum() + seconds[:top].sum()) / full_seconds(table),
+                "cost": (screened + seconds[:top].sum()) / full_seconds(table),
             }
         )
     return pd.DataFrame(rows, columns=["top", "regret", "by_chance", "cost"])
@@ -205,17 +209,21 @@ def findings(table: pd.DataFrame, floor: Estimate) -> list[tuple[str, str, str]]
         ("Kendall tau-b", str(found.tau), f"Rank correlation {of}; 95% bootstrap interval over architectures."),
         ("Spearman rho", str(found.rho), f"The same by ranks: {of}."),
     ]
-    for name, column in (("parameter count", "parameters"), ("feature dimension", "features")):
-        if both[column].notna().all():
-            baseline = agreement(both[column], both.trained_test).tau
-            gain = tau_difference(both.random_validation, both[column], both.trained_test)
-            sentence = f"As a predictor instead; tau-b of random filters less this one's is {gain}."
-            lines.append((f"tau-b of the {name}", str(baseline), sentence))
+    baselines = {name: column for name, column in _BASELINES.items() if both[column].notna().all()}
+    for name, column in baselines.items():
+        baseline = agreement(both[column], both.trained_test)
+        gain = tau_difference(both.random_validation, both[column], both.trained_test)
+        sentence = f"As a predictor instead (rho {baseline.rho}); tau-b of random filters less this one's is {gain}."
+        lines.append((f"tau-b of the {name}", str(baseline.tau), sentence))
     lines.append(("linear on pixels (%)", percent(floor), "Test accuracy that an architecture has to exceed."))
-    for row in regret(table, [top for top in _TOPS if top < len(both)]).to_dict("records"):
+    tops = [top for top in _TOPS if top < len(both)]
+    without_runs = {name: regret(table, tops, column).regret for name, column in baselines.items()}
+    for number, row in enumerate(regret(table, tops).to_dict("records")):
+        instead = "".join(f"; by the {name}, {100 * lost[number]:.2f}" for name, lost in without_runs.items())
         sentence = (
             f"Points of test accuracy below the best of all when only the top {row['top']} by random filters are "
-            f"trained, at {100 * row['cost']:.0f}% of the full cost; chosen at random, {100 * row['by_chance']:.2f}."
+            f"trained, at {100 * row['cost']:.0f}% of the full cost{instead}; chosen at random, "
+            f"{100 * row['by_chance']:.2f}."
         )
         lines.append((f"regret of the top {row['top']}", f"{100 * row['regret']:.2f}", sentence))
     share = _number(100 * cost_share(table), "{:.1f}")

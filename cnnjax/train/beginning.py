@@ -204,8 +204,9 @@ def kept_features(config: Config, summary: DataSummary) -> KeptFeatures | None:
 
 
 def _differ_by_epoch(config: Config) -> bool:
-    """Whether training images are others in each epoch; those that are made into squares are, too."""
-    return bool(config.data.augment or config.data.image_size)
+    """Whether training images are others in each epoch; those that are made into squares are, too. Heads in closed form
+    see each image once, as it is evaluated."""
+    return config.head.name == "sgd" and bool(config.data.augment or config.data.image_size)
 
 
 def sizes_of(blueprint: Blueprint) -> dict[str, int]:

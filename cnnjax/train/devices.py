@@ -1,5 +1,6 @@
 """The one axis of devices: all of `jax.pmap` is here."""
 
+import os
 from collections.abc import Callable
 from typing import Any
 
@@ -108,3 +109,11 @@ def check_divides(field: str, batch_size: int, parts: int = 1) -> None:
         would_do = f"{below} or {below + count}" if below else str(count)
         what = f"{count // parts} devices" + (f" of {parts} parts" if parts > 1 else "")
         raise RequestError(f"{field}: {what} do not divide a batch of {batch_size}; {would_do} would do")
+
+
+def device_memory() -> float:
+    """Bytes of the smallest device; of a CPU its part of the machine's memory."""
+    limits = [(device.memory_stats() or {}).get("bytes_limit", 0) for device in jax.local_devices()]
+    if min(limits):
+        return float(min(limits))
+    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / jax.local_device_count()

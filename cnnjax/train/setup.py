@@ -23,7 +23,7 @@ from cnnjax.models.network import Network
 from cnnjax.models.registry import build
 from cnnjax.models.tracing import abstract_variables
 from cnnjax.ops.keys import options_for_drawing, stream_key
-from cnnjax.train.devices import check_divides
+from cnnjax.train.devices import check_divides, device_memory
 from cnnjax.train.hosts import several
 
 # The step is an int32 on the device.
@@ -263,9 +263,27 @@ def check_request(config: Config, summary: DataSummary, saved: Saved) -> None:
     except RequestError as error:
         raise RequestError(f"config.filters: {error}") from None
     if config.head.name != "sgd":
-        head_place(blueprint)
+        head = head_place(blueprint)
+        if config.head.name == "ridge":
+            check_ridge(head.fan_in, summary.sizes["train"], device_memory())
         if config.data.augment:
             raise RequestError(f"config.data.augment: {config.head.name} sees each example as it is; leave it empty")
+
+
+def check_ridge(features: int, examples: int, memory: float) -> None:
+    """Raises `RequestError` where a ridge head's matrix and its factor, with a copy of each, exceed a device's memory.
+
+    Args:
+      features: that the head is given.
+      examples: of the training split.
+      memory: bytes.
+    """
+    side = min(features, examples)
+    if (needed := 4 * 4 * side**2) > memory:
+        raise RequestError(
+            f"config.head.name: ridge on {features} features of {examples} examples needs {needed / 2**30:.0f} GiB, "
+            f"and there are {memory / 2**30:.0f}; use logistic, or fewer features by more pooling"
+        )
 
 
 def check_length(config: TrainConfig, summary: DataSummary) -> None:
