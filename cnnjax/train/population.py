@@ -17,7 +17,7 @@ from jax import lax
 
 from cnnjax.data.feed import epoch_order
 from cnnjax.train.devices import distribute, spread_members
-from cnnjax.train.program import Program, Report, compiler_options, evaluate_block, settle, train_chunk
+from cnnjax.train.program import Program, Report, bytes_of, compiler_options, evaluate_block, settle, train_chunk
 from cnnjax.train.state import Sums, TrainState
 from cnnjax.train.step import Inputs, Task, train_step
 
@@ -111,6 +111,7 @@ def compile_population(task: Task, state: TrainState, inputs: Inputs, slots: Slo
         settle=lambda state, sums, due: run_settle(state, (sums, slots.numbers([int(it) for it in due], 0))),
         join=slots.join,
         split=slots.split,
+        train_bytes=bytes_of(run_train),
     )
 
 
