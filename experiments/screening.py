@@ -8,7 +8,7 @@ have cost in accuracy (the regret of the top k) and saved in time, and the same 
     python launch.py --config=experiments/screening.py --workdir=runs/screening [--top=5]
 
 With `--top=K` only the K architectures that the random filters rank highest are trained. About twelve minutes on two
-CPU cores without it, most of which is training: on 573,000 signals, where the published recipe of these has 600,000.
+CPU cores without it, most of which is training: on 717,000 signals, where the published recipe of these has 600,000.
 On an accelerator, with a set that TFDS has prepared:
 
     python launch.py --config=experiments/screening.py --workdir=runs/screening_cifar10 \
@@ -31,7 +31,7 @@ def get_config() -> Config:
     return Config(
         data=DataConfig(name="mnist1d"),
         optim=OptimConfig(name="adam", lr=3e-3),
-        train=TrainConfig(epochs=160, eval_every=20),
+        train=TrainConfig(epochs=200, eval_every=20),
         study=StudyConfig(seeds=3, baseline="linear on pixels"),
     )
 

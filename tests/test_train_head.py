@@ -163,6 +163,14 @@ def test_more_features_than_examples(name: str, digits: Dataset, features: dict[
     np.testing.assert_allclose(found.params[KERNEL][:, there], kernel, atol=0.01 * np.abs(kernel).max())
 
 
+def test_seeds_of_a_network_share_what_is_compiled(digits: Dataset, beginning: Beginning) -> None:
+    fit("ridge", beginning, digits)
+    compiled = head._features._cache_size()
+    other = begin(CONFIG, digits, 1, Shared(), Interruption(), {}, lambda what, share: None)
+    fit("ridge", other, digits)
+    assert head._features._cache_size() == compiled
+
+
 def test_signal_stops_it(beginning: Beginning, digits: Dataset) -> None:
     interruption = Interruption()
     interruption.receive(15)

@@ -29,6 +29,7 @@ def chunk_reader(rows: Rows, examples: int, chunk: int) -> Callable[[int], jax.A
     return read
 
 
+@jax.jit
 def mean_of_rows(features: jax.Array) -> jax.Array:
     """The mean [D] of rows [m, D]; that of a constant feature is its value exactly."""
     return features[0] + (features - features[0]).mean(0)

@@ -10,6 +10,7 @@ import functools
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -82,21 +83,19 @@ def ridge_path(
         raise ValueError(f"targets must be [{examples}, K], not {list(np.shape(targets))}")
     if len(strengths) == 0 or not all(0 <= strength < math.inf for strength in strengths):
         raise ValueError(f"strengths must be one or more finite numbers >= 0, not {list(strengths)}")
-    values, penalties = jnp.asarray(targets, jnp.float32), jnp.asarray(strengths, jnp.float32)
-    means = values.mean(0)
-    centred = values - means
+    centred, means = _centre(np.asarray(targets, np.float32))
     chunk = math.ceil(examples / math.ceil(examples / chunk))  # as few overlap as can be
     read = chunk_reader(rows, examples, chunk)
     start = read(0)
     shift, width = mean_of_rows(start), start.shape[1]
     if width <= examples:
-        gram, cross, mean = _normal_equations(read, start, examples, shift, centred)
-        kernels, penalties = _solve(gram, cross, penalties, width, relative)
+        gram, mean, cross = _normal_equations(read, start, examples, shift, centred)
+        kernels, penalties = _solve(gram, cross, strengths, width, relative)
     else:
-        duals, penalties = _solve(_products(read, start, examples, shift), centred, penalties, width, relative)
+        duals, penalties = _solve(_products(read, start, examples, shift), centred, strengths, width, relative)
         kernels, mean = _from_duals(read, start, examples, shift, duals)
-    biases = means - _matmul("d,sdk->sk", mean, kernels)
-    if not jnp.isfinite(biases).all():
+    biases = _biases(means, mean, kernels)
+    if not np.isfinite(biases).all():
         raise FloatingPointError("ridge regression: the features, their squares or the targets are not all finite")
     return RidgePath(kernels, biases, penalties)
 
@@ -108,7 +107,7 @@ def correct_counts(
     examples: int,
     labels: jax.Array | np.ndarray,
     chunk: int,
-) -> jax.Array:
+) -> np.ndarray:
     """How many examples each of S linear maps classes rightly, [S] int32, in one pass over the rows.
 
     Args:
@@ -124,10 +123,26 @@ def correct_counts(
         raise ValueError(f"labels must be [{examples}], not {list(np.shape(labels))}")
     check_labels(labels, biases.shape[1])
     read, known = chunk_reader(rows, examples, chunk), jnp.asarray(labels)
-    counts = jnp.zeros(len(kernels), jnp.int32)
+    counts = np.zeros(len(kernels), np.int32)
     for first in range(0, examples, chunk):
-        counts = counts + _count(kernels, biases, read(first), known, first)
+        counts += np.asarray(_count(kernels, biases, read(first), known, first))
     return counts
+
+
+# Each operation outside a compiled function is compiled by itself, for each shape: a second for each network of a
+# screening, where the path itself takes a tenth. So what follows is compiled, small as it is.
+
+
+@jax.jit
+def _centre(targets: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """The targets about their means, and these."""
+    means = targets.mean(0)
+    return targets - means, means
+
+
+@jax.jit
+def _biases(means: jax.Array, mean: jax.Array, kernels: jax.Array) -> jax.Array:
+    return means - _matmul("d,sdk->sk", mean, kernels)
 
 
 @jax.jit
@@ -139,26 +154,28 @@ def _count(kernels: jax.Array, biases: jax.Array, features: jax.Array, labels: j
 
 
 def _solve(
-    gram: jax.Array, right: jax.Array, strengths: jax.Array, width: int, relative: bool
+    gram: jax.Array, right: jax.Array, strengths: Sequence[float], width: int, relative: bool
 ) -> tuple[jax.Array, jax.Array]:
     """(gram + strength)^-1 right for every strength, [S, *right.shape], as far as rounding lets it be known.
 
     The strengths in absolute terms come with it: the trace of both matrices of products is that of Xc'Xc. One
     eigendecomposition, which serves all strengths, takes as long as 60 of Cholesky's at a side of 1568.
     """
-    if relative:
-        strengths = strengths * jnp.trace(gram) / width
-    largest = float(_largest_eigenvalue(gram))
-    floor = _ROUNDING * float(jnp.finfo(gram.dtype).eps) * largest or 1.0
+    trace, largest = map(float, _trace_and_largest_eigenvalue(gram))
+    penalties = np.asarray(strengths, np.float32) * np.float32(trace / width if relative else 1)
+    floor = _ROUNDING * float(np.finfo(np.float32).eps) * largest or 1.0
     solutions, last = [], math.nan
-    for strength in map(float, strengths):
+    for strength in penalties.tolist():
         # Weak ones all ask for what rounding lets be known at least: those that stand together share a factor.
         if max(strength, floor) != last:
             last = max(strength, floor)
             penalty, upper = _factor(gram, last, largest)
-            found = _correct(gram, right, upper, jnp.zeros_like(right), penalty, 1 + _REFINEMENTS)
+            found = _correct(gram, right, upper, np.zeros(right.shape, np.float32), penalty, 1 + _REFINEMENTS)
         solutions.append(_correct(gram, right, upper, found, strength, _REFINEMENTS) if strength < penalty else found)
-    return jnp.stack(solutions), strengths
+    return _stack(solutions), jnp.asarray(penalties)
+
+
+_stack = jax.jit(jnp.stack)
 
 
 @jax.jit
@@ -187,46 +204,53 @@ def _correct(
 
 
 @jax.jit
-def _largest_eigenvalue(gram: jax.Array) -> jax.Array:
-    """An estimate of it, not above it, by power iteration; 0 for a matrix of zeros."""
+def _trace_and_largest_eigenvalue(gram: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """The second is an estimate, not above it, by power iteration; 0 for a matrix of zeros."""
 
     def normalise(vector: jax.Array) -> jax.Array:
         return vector / jnp.maximum(jnp.linalg.norm(vector), jnp.finfo(vector.dtype).tiny)
 
     start = normalise(gram[jnp.argmax(jnp.diagonal(gram))])
     vector = jax.lax.fori_loop(0, _POWERS, lambda _, vector: normalise(_matmul("ij,j->i", gram, vector)), start)
-    return jnp.linalg.norm(_matmul("ij,j->i", gram, vector))
+    return jnp.trace(gram), jnp.linalg.norm(_matmul("ij,j->i", gram, vector))
 
 
 def _factor(gram: jax.Array, penalty: float, largest: float) -> tuple[float, jax.Array]:
     """A penalty and Cholesky's upper factor of gram + penalty: a greater penalty where rounding asks for it."""
-    upper = _upper_factor(gram, penalty)
-    while jnp.isnan(upper[-1, -1]) and penalty < largest:
+    upper, definite = _upper_factor(gram, penalty)
+    while not definite and penalty < largest:
         penalty *= _ROUNDING
-        upper = _upper_factor(gram, penalty)
+        upper, definite = _upper_factor(gram, penalty)
     return penalty, upper
 
 
 @jax.jit
-def _upper_factor(gram: jax.Array, penalty: float) -> jax.Array:
-    """Not a number where the sum is not positive definite.
+def _upper_factor(gram: jax.Array, penalty: float) -> tuple[jax.Array, jax.Array]:
+    """The factor, and whether the sum is positive definite; it is not a number where it is not.
 
     LAPACK reads columns, and rows are the columns of the transpose: by the transposes no matrix is copied on its way
     there and back. That saves a third of the time at a side of 3136, and four fifths of a solution's.
     """
-    return jnp.linalg.cholesky(gram.T + penalty * jnp.eye(len(gram)), symmetrize_input=False).T
+    lower = jnp.linalg.cholesky(gram.T + penalty * jnp.eye(len(gram)), symmetrize_input=False)
+    return lower.T, ~jnp.isnan(lower[-1, -1])
 
 
 def _normal_equations(
     read: Callable[[int], jax.Array], start: jax.Array, examples: int, shift: jax.Array, targets: jax.Array
 ) -> tuple[jax.Array, jax.Array, jax.Array]:
-    """Xc'Xc [D, D], Xc'Y [D, K] for targets about their mean, and the features' mean [D]."""
+    """Xc'Xc [D, D], the features' mean [D], and Xc'Y [D, K] for targets about their mean."""
     width = len(shift)
-    sums = (jnp.zeros(width), jnp.zeros((width, width)), jnp.zeros((width, targets.shape[1])))
+    sums: tuple = tuple(np.zeros(shape, np.float32) for shape in (width, (width, width), (width, targets.shape[1])))
     for first in range(0, examples, len(start)):
         sums = _add_moments(sums, read(first) if first else start, targets, shift, first)
     total, gram, cross = sums
-    return gram - jnp.outer(total, total) / examples, cross, shift + total / examples
+    return *_about_mean(gram, total, shift, examples), cross
+
+
+@jax.jit
+def _about_mean(gram: jax.Array, total: jax.Array, shift: jax.Array, examples: int) -> tuple[jax.Array, jax.Array]:
+    """The products about the mean, and the mean, from those about `shift` and the sum about it."""
+    return gram - jnp.outer(total, total) / examples, shift + total / examples
 
 
 @functools.partial(jax.jit, donate_argnums=0)
@@ -243,12 +267,18 @@ def _add_moments(
 
 def _products(read: Callable[[int], jax.Array], start: jax.Array, examples: int, shift: jax.Array) -> jax.Array:
     """XcXc' [N, N], filled in block by block."""
-    gram, size = jnp.zeros((examples, examples)), len(start)
+    gram: Any = np.zeros((examples, examples), np.float32)
+    size = len(start)
     for first in range(0, examples, size):
         one = read(first) if first else start
         for second in range(first, examples, size):
             other = one if second == first else read(second)
             gram = _set_block(gram, one, other, shift, first, second)
+    return _about_means(gram)
+
+
+@jax.jit
+def _about_means(gram: jax.Array) -> jax.Array:
     gram = gram - gram.mean(0)
     return gram - gram.mean(1, keepdims=True)
 

@@ -20,4 +20,7 @@ def one_hot_targets(labels: jax.Array | np.ndarray, classes: int) -> jax.Array:
       ValueError: if a label is not in 0 ... classes - 1.
     """
     check_labels(labels, classes)
-    return jax.nn.one_hot(labels, classes)
+    return _one_hot(labels, classes)
+
+
+_one_hot = jax.jit(jax.nn.one_hot, static_argnums=1)
