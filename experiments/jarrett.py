@@ -9,7 +9,7 @@ these sets of layers.
 
     python launch.py --config=experiments/jarrett.py --workdir=runs/jarrett
 
-About ten minutes on two CPU cores. Nearer to the paper, on an accelerator, with a set that TFDS has prepared:
+About a quarter of an hour on two CPU cores. Nearer to the paper, on an accelerator, with a set that TFDS has prepared:
 
     python launch.py --config=experiments/jarrett.py --workdir=runs/jarrett_cifar10 \
         --config.data.name=cifar10 --config.model.width=64 --config.model.kernel_size=9 --config.train.epochs=50

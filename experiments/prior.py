@@ -10,8 +10,8 @@ smaller training sets tell the two halves of the prior apart.
 
     python launch.py --config=experiments/prior.py --workdir=runs/prior
 
-About half an hour on two CPU cores; a part of it is asked for by `--arms`. On an accelerator, with images that TFDS has
-prepared (the recurrent network takes sequences alone):
+About a quarter of an hour on two CPU cores; a part of it is asked for by `--arms`. On an accelerator, with images that
+TFDS has prepared (the recurrent network takes sequences alone):
 
     python launch.py --config=experiments/prior.py --workdir=runs/prior_cifar10 --config.data.name=cifar10 \
         --arms="local 3990 ordered,local 3990 shuffled,conv 3990 ordered,conv 3990 shuffled"

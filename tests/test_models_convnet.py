@@ -220,6 +220,16 @@ def test_blur_makes_a_strided_network_more_stable_under_shifts() -> None:
     assert changes["blur"] < changes["stride"] / 2
 
 
+@pytest.mark.parametrize("pool", ["max", "average"])
+def test_blurred_network_on_a_circle_is_equivariant_to_whole_strides(pool: str) -> None:
+    x = np.random.default_rng(0).normal(size=(2, 16, 16, 1)).astype(np.float32)
+    model = convnet(2, width=3, depth=2, kernel_size=3, pool=pool, padding="circular", downsample="blur")
+    variables = drawn_variables(model, (1, 16, 16, 1))
+    still, shifted = (run_stages(model, variables, images, until="stage2") for images in (x, np.roll(x, 4, 1)))
+    np.testing.assert_allclose(shifted, np.roll(still, 1, 1), atol=1e-5)
+    assert np.abs(still).max() > 0.1
+
+
 def test_windows_overlap_where_their_stride_is_less_than_their_size() -> None:
     model = convnet(10, width=4, depth=1, kernel_size=3, pool="max", pool_size=3, pool_stride=2)
     table = describe(model, (18, 13, 2))

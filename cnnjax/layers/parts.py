@@ -137,6 +137,8 @@ class Parts:
             name = _BLURRED_POOLS[name]
             if name == "blur":
                 return self.blur(strides)
+        if name == "max_blur" and self.padding == "circular":
+            padding = "same"  # the maxima go around the ring, as what blurs them does
         pool = choose_window_pool(name)(window, strides, padding, axis_name=self.axis_name)
         pool = pool if self.pool_order is None else pool.clone(order=self.pool_order)
         return pool.clone(border=PADDINGS[self.padding]) if hasattr(pool, "border") else pool
