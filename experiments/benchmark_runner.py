@@ -49,12 +49,7 @@ run.fit = fit_and_tell
 main(["launch.py", *sys.argv[1:]])
 """
 
-EXPERIMENT = """
-from benchmark_runner import lenet5
-
-def get_config():
-    return lenet5({})
-"""
+EXPERIMENT = "from benchmark_runner import lenet5\n\ndef get_config():\n    return lenet5({})\n"
 
 
 def lenet5(batch_size: int, epochs: float = 1000) -> Config:
