@@ -110,18 +110,16 @@ def test_photometric_transformations_act_on_no_grid() -> None:
 
 
 @pytest.mark.parametrize(
-    ("images", "names"),
-    [(OBJECTS[:, 14], ("shift",)), (OBJECTS, ("translation", "translation(direction=(1, 1))"))],
+    ("images", "name"),
+    [(OBJECTS[:, 14], "shift"), (OBJECTS, "translation(direction=(-1, 1))")],
     ids=["1-D", "2-D"],
 )
-def test_without_padding_a_shift_by_whole_strides_is_no_error(images: np.ndarray, names: tuple[str, ...]) -> None:
+def test_without_padding_a_shift_by_whole_strides_is_no_error(images: np.ndarray, name: str) -> None:
     """The objects are so far from the border that no field that sees one leaves the grid."""
     stages = tuple(Stage(name, ConvBlock(Conv(3, 3, padding="valid", strides=2), nn.relu)) for name in ("one", "two"))
     subject = subject_of(Network((*stages, Stage("head", Dense(2)))), images)
-    for name in names:
-        found = by_place(equivariance_errors(Sweep(subject, images, name, [-4.0, 4.0], batch_size=4)))
-        assert max(found["equivariance_error", stage, 4.0].value for stage in ("one", "two")) < 1e-5
-        assert max(found["equivariance_error", stage, -4.0].value for stage in ("one", "two")) < 1e-5
+    found = by_place(equivariance_errors(Sweep(subject, images, name, [4.0], batch_size=4)))
+    assert max(found["equivariance_error", stage, 4.0].value for stage in ("one", "two")) < 1e-5
 
 
 def test_turns_are_about_the_images_centre() -> None:
@@ -133,10 +131,11 @@ def test_turns_are_about_the_images_centre() -> None:
     features = jnp.asarray(IMAGES[:, ::2, ::2])
     opposite = np.pad(features, ((0, 0), (0, 1), (0, 1), (0, 0)))[:, ::-1, ::-1]
     windows = [opposite[:, i : i + 3, j : j + 3] for i in (0, 1) for j in (0, 1)]
-    np.testing.assert_allclose(act_on_grid("rotation", features, 180.0, grid), np.mean(windows, axis=0), rtol=1e-5)
+    act = jax.jit(act_on_grid, static_argnums=(0, 3))
+    np.testing.assert_allclose(act("rotation", features, 180.0, grid), np.mean(windows, axis=0), rtol=1e-5)
     mirrored = np.pad(features, ((0, 0), (0, 0), (0, 1), (0, 0)))[:, :, ::-1]
     expected = (mirrored[:, :, :3] + mirrored[:, :, 1:]) / 2
-    np.testing.assert_allclose(act_on_grid("reflection", features, 1.0, grid), expected, rtol=1e-5)
+    np.testing.assert_allclose(act("reflection", features, 1.0, grid), expected, rtol=1e-5)
 
 
 class Sorted(nn.Module):
