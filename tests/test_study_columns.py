@@ -13,7 +13,9 @@ from cnnjax.study.statistics import estimate
 from cnnjax.study.workdir import Study, read_study, write_study
 
 ASKED = {
-    "accuracy at 4 pixels (%)": Column("translation/accuracy", magnitude=4.04),
+    "accuracy at 4 pixels (%)": Column("translation/accuracy", magnitude=4.0),
+    "accuracy between two (%)": Column("translation/accuracy", magnitude=4.5),
+    "accuracy anywhere (%)": Column("translation/accuracy"),
     "error": Column("equivariance", "stage2", 1.0),
     "whole": Column("consistency"),
 }
@@ -45,10 +47,12 @@ def test_each_cell_is_the_mean_over_seeds_of_what_was_found_there(tmp_path: Path
         [
             "a",
             f"55.0 [{shares.low:.1f}, {shares.high:.1f}]",
+            "–",
+            "–",
             f"0.3 [{errors.low:.3g}, {errors.high:.3g}]",
             "1.23e+03 [1.23e+03, 1.24e+03]",
         ],
-        ["b", "–", "–", "0.125"],
+        ["b", "–", "–", "–", "–", "0.125"],
     ]
 
 

@@ -45,7 +45,7 @@ class Column:
     Attributes:
       metric: such as `rotation/accuracy`; see `cnnjax.analysis.measures`.
       stage: where the metric has stages.
-      magnitude: where it has magnitudes: the nearest to this one.
+      magnitude: where it has magnitudes; what was found at others is not shown in its place.
     """
 
     metric: str

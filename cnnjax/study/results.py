@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from cnnjax.config import RequestError
@@ -104,7 +105,7 @@ def summarise(study: Study, results: pd.DataFrame) -> pd.DataFrame:
 
 def measured_rows(study: Study, results: pd.DataFrame) -> list[list[str]]:
     """The table that the experiment's `columns` ask for, as text: each arm, and in each column the mean over seeds of
-    what was found, with its 95% interval."""
+    what was found, with its 95% interval; `–` where nothing was, or several things were for a seed."""
     return [
         [arm, *(_found(results, arm, heading, column) for heading, column in study.experiment.columns.items())]
         for arm in study.experiment.arms
@@ -116,8 +117,9 @@ def _found(results: pd.DataFrame, arm: str, heading: str, column: Column) -> str
     if column.stage is not None:
         rows = rows[rows.stage == column.stage]
     if column.magnitude is not None and not rows.empty:
-        away = (rows.magnitude - column.magnitude).abs()
-        rows = rows[away == away.min()]
+        rows = rows[np.isclose(rows.magnitude.astype(float), column.magnitude, rtol=1e-3)]
+    if rows.seed.duplicated().any():  # the column does not say which of several
+        return "–"
     value = estimate(rows.value.tolist())
     if heading.endswith("(%)") or value.seeds == 0:
         return percent(value)
