@@ -48,13 +48,13 @@ MEANINGS: dict[str, tuple[str, str]] = {
     ),
     "goodfellow_top": (
         "Goodfellow's score",
-        "How often the most invariant fifth of a stage's units still fire on changed versions of the images that drive "
-        "them most, over how often they fire at all.",
+        "How often the most invariant fifth of a stage's units fire on changed versions of the images that drive them "
+        "most, over how often they fire on any images: 1 is chance, about 100 that they always still fire.",
     ),
     "goodfellow_whole": (
         "Goodfellow's score, whole set",
-        "How often the most invariant fifth of a stage's units still fire on changed versions of all images that fire "
-        "them, over how often they fire at all.",
+        "How often the most invariant fifth of a stage's units fire on changed versions of all images, over how often "
+        "they fire on untouched ones: 1 is as often, though not necessarily on the same images.",
     ),
     "lie_derivative": (
         "Lie derivative, relative",
