@@ -207,6 +207,9 @@ READS: dict[str, tuple[str, ...]] = {
 }
 """Of a measure, which fields of `cnnjax.config.MeasureConfig` decide on its numbers, besides `split` and `images`."""
 
+COMPARED = {"transfer": "arms", "cka": "others"}
+"""Of a measure, the field of `Occasion` that holds the other runs which its numbers depend on too."""
+
 LEAST: dict[str, dict[str, int]] = {
     "equivariance": {"images": 2, "batch_size": 2},
     "normalised_variance": {"images": 2},
