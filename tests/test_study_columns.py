@@ -40,7 +40,7 @@ def test_each_cell_is_the_mean_over_seeds_of_what_was_found_there(tmp_path: Path
             ("consistency", nan, nan, 1234.5),
         )
     ]
-    rows.append(("b", 0, "test", "consistency", nan, nan, 0.125, nan, nan))
+    rows.append(("b", 0, "test", "consistency", nan, nan, 0.125, 0.0625, 0.25))
     found = measured_rows(study(tmp_path), pd.DataFrame(rows, columns=list(COLUMNS)))
     shares, errors = estimate([50.0, 60.0]), estimate([0.25, 0.35])
     assert found == [
@@ -52,7 +52,7 @@ def test_each_cell_is_the_mean_over_seeds_of_what_was_found_there(tmp_path: Path
             f"0.3 [{errors.low:.3g}, {errors.high:.3g}]",
             "1.23e+03 [1.23e+03, 1.24e+03]",
         ],
-        ["b", "–", "–", "–", "–", "0.125"],
+        ["b", "–", "–", "–", "–", "0.125 [0.0625, 0.25]"],
     ]
 
 
