@@ -210,8 +210,8 @@ def _gradients(rows: pd.DataFrame) -> pd.DataFrame:
     paths = [column for column in rows if str(column).startswith("gradient_norm/")]
     if not paths:
         return pd.DataFrame()
-    measured = rows.dropna(subset=paths, how="all").groupby("epoch")
-    return pd.DataFrame({path: measured[path].apply(_over_seeds) for path in paths})
+    measured = rows.dropna(subset=paths, how="all")
+    return pd.DataFrame({path: measured.groupby("epoch")[str(path)].apply(_over_seeds) for path in paths})
 
 
 def _over_seeds(values: pd.Series) -> Estimate:
