@@ -21,7 +21,7 @@ class Transfer:
     Attributes:
       names: of the networks, S.
       accuracy: in [0, 1], float64 [made for, shown to], [S, S]; on its diagonal each network is attacked itself.
-      low, high: the ends of its 95% intervals over images, [S, S].
+      low, high: the ends of its 95% intervals over images (Wilson's), [S, S].
     """
 
     names: tuple[str, ...]
@@ -147,7 +147,7 @@ def transfer_matrix(
         return np.stack(rows, axis=1)
 
     share = moments(hits, (images, labels, np.arange(len(images))), batch_size)
-    return Transfer(tuple(subjects), share.mean, *share.interval())
+    return Transfer(tuple(subjects), share.mean, *share.share_interval())
 
 
 @jax.jit
