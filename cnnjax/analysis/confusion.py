@@ -13,7 +13,8 @@ from cnnjax.train.targets import check_labels
 
 
 def confusion_matrix(subject: Subject, images: np.ndarray, labels: np.ndarray, *, batch_size: int = 256) -> np.ndarray:
-    """How many images of each class the network takes for each class, int64 [classes, classes].
+    """How many images of each class the network takes for each class, int64 [classes, classes]
+    (Kohavi and Provost 1998, "Glossary of terms").
 
     Row i, column j counts the images of class i whose greatest logit is j's; of equal logits the first counts. The
     diagonal over all is the accuracy.

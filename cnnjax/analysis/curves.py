@@ -16,7 +16,8 @@ Classes = tuple[jax.Array, ...]
 
 
 def accuracy_curve(sweep: Sweep) -> list[Finding]:
-    """Accuracy, and agreement with the untouched image, at each magnitude of a transformation g.
+    """Accuracy, and agreement with the untouched image, at each magnitude of a transformation g (Zeiler and Fergus
+    2014, "Visualizing and understanding convolutional networks", figure 5, draw the true class's probability so).
 
     `<name>/accuracy` is the share of images x with argmax f(gx) = label; `<name>/agreement` that with
     argmax f(gx) = argmax f(x), whether right or wrong (the consistency curve). Both lie in [0, 1], the second is 1 at

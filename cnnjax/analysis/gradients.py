@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from cnnjax.analysis.findings import Finding
-from cnnjax.analysis.streaming import jackknife, moments_of
+from cnnjax.analysis.streaming import Moments, jackknife, moments_of
 from cnnjax.analysis.subject import INPUT, Subject, stage_outputs
 from cnnjax.data.feed import standardise
 from cnnjax.filters.plan import flatten, is_kernel
@@ -43,8 +43,8 @@ def gradient_norms(
 
     The network runs as in training: dropout drops, batch norm takes the batch's own statistics, and auxiliary heads
     count. So that statistics are of different images, a last batch with too few is filled up with those before it,
-    whose losses do not count again. Memory grows with the number of images by one number for each stage; each weight
-    takes `GROUPS` numbers.
+    whose losses do not count again. Memory does not grow with the number of images; each
+    weight takes `GROUPS` numbers.
 
     Args:
       subject: the network.
@@ -67,7 +67,7 @@ def gradient_norms(
         )
     grouped: dict[str, np.ndarray] = {}
     counted = np.zeros(GROUPS)
-    norms: dict[str, list[np.ndarray]] = {stage: [] for stage in subject.stages}
+    norms: dict[str, Moments] = {}
     for number, (rows, new) in enumerate(_full_batches(len(images), batch_size)):
         arrays = jnp.asarray(images[rows]), jnp.asarray(labels[rows]), jnp.asarray(new)
         kernels, sizes = _batch_gradients(subject, *arrays, jax.random.fold_in(key, number), label_smoothing)
@@ -75,11 +75,12 @@ def gradient_norms(
         for path, part in kernels.items():
             grouped.setdefault(path, np.zeros((GROUPS, *part.shape)))[number % GROUPS] += part
         for stage, size in sizes.items():
-            norms[stage].append(np.asarray(size, np.float64)[new])
+            found = moments_of(np.asarray(size)[new])
+            norms[stage] = norms[stage] + found if stage in norms else found
     # Compiled functions sort by name.
     paths = sorted(grouped, key=lambda path: subject.stages.index(path.split("/")[0]))
     findings = [_over_batches(path, grouped[path], counted) for path in paths]
-    return findings + [_over_images(stage, np.concatenate(parts)) for stage, parts in norms.items()]
+    return findings + [_over_images(stage, norms[stage]) for stage in subject.stages]
 
 
 def _full_batches(examples: int, batch_size: int) -> Iterator[tuple[slice, np.ndarray]]:
@@ -136,7 +137,6 @@ def _over_batches(path: str, grouped: np.ndarray, examples: np.ndarray) -> Findi
     return Finding("gradient_norm", float(found.mean), path, low=float(low), high=float(high))
 
 
-def _over_images(stage: str, norms: np.ndarray) -> Finding:
-    found = moments_of(norms)
+def _over_images(stage: str, found: Moments) -> Finding:
     low, high = found.interval()
     return Finding("output_gradient_norm", float(found.mean), stage, low=float(low), high=float(high))

@@ -89,6 +89,8 @@ def _class_activation(occasion: Occasion) -> Measured:
 
 
 def _fooling(occasion: Occasion) -> Measured:
+    """`fooling by <way>`: the mean over classes of the softmax's probability of the class that an image from noise was
+    made for, in [0, 1] (Nguyen 2015); and the images."""
     shape = occasion.images.shape[1:]
     findings: list[Finding] = []
     arrays: dict[str, np.ndarray] = {}

@@ -82,9 +82,9 @@ def robustness_curve(
     falls_at = np.full(len(images), np.inf)
     for epsilon in sorted(epsilons):
         standing = np.flatnonzero(falls_at == np.inf)
-        rows = images[standing], aims[standing], standing
-        for mask, batch, classes, places in batches(rows, batch_size) if len(standing) else ():
-            moved = attacked(attack, subject, batch, classes, places, epsilon, key)
+        rows = aims[standing], standing
+        for mask, classes, places in batches(rows, batch_size) if len(standing) else ():
+            moved = attacked(attack, subject, images[places], classes, places, epsilon, key)
             taken = np.asarray(_predicted(subject, moved)) == classes
             fell = taken if targets is not None else ~taken
             falls_at[places[mask & fell]] = epsilon
