@@ -9,10 +9,11 @@ of a depth have the same parameters. Of the dense ones there are those published
     python launch.py --config=experiments/depth.py --workdir=runs/depth
 
 About half an hour on two CPU cores, nearly all of it for compiling, most of that for the dense networks. The paper's,
-on an accelerator, with the set that TFDS has prepared, and with `WIDTH` set to 16:
+on an accelerator, with the set that TFDS has prepared (the width is the dense networks' growth rate too, where theirs
+was 12):
 
     python launch.py --config=experiments/depth.py --workdir=runs/depth_cifar10 \
-        --config.data.name=cifar10 --config.data.augment=shift,flip --config.data.max_shift=4 \
+        --config.model.width=16 --config.data.name=cifar10 --config.data.augment=shift,flip --config.data.max_shift=4 \
         --config.train.epochs=164 --config.train.batch_size=128 --config.optim.name=sgd --config.optim.lr=0.1 \
         --config.optim.weight_decay=1e-4 --config.optim.schedule=step
 """
@@ -20,11 +21,10 @@ on an accelerator, with the set that TFDS has prepared, and with `WIDTH` set to 
 import itertools
 from typing import Any
 
-from cnnjax.config import Config, DataConfig, MeasureConfig, OptimConfig, StudyConfig, TrainConfig
+from cnnjax.config import Config, DataConfig, MeasureConfig, ModelConfig, OptimConfig, StudyConfig, TrainConfig
 from cnnjax.study.experiment import Column
 
 DEPTHS = (20, 32, 56)
-WIDTH = 4
 NETWORKS = {
     **{f"plain {depth}": f"plain{depth}" for depth in DEPTHS},
     **{f"residual {depth}": f"resnet{depth}" for depth in DEPTHS},
@@ -37,6 +37,7 @@ NORMS = {"norm": "batch", "no norm": "none"}
 def get_config() -> Config:
     """What all arms share."""
     return Config(
+        model=ModelConfig(width=4),
         data=DataConfig(name="digits_8x8"),
         optim=OptimConfig(name="adam", lr=3e-3),
         train=TrainConfig(epochs=10, eval_every=2),
@@ -45,10 +46,14 @@ def get_config() -> Config:
     )
 
 
-def arms() -> dict[str, dict[str, Any]]:
-    """Each network with and without norm."""
+def arms(config: Config) -> dict[str, dict[str, Any]]:
+    """Each network with and without norm, all of the config's width."""
     return {
-        f"{network} {norm}": {"model.name": NETWORKS[network], "model.norm": NORMS[norm], "model.width": WIDTH}
+        f"{network} {norm}": {
+            "model.name": NETWORKS[network],
+            "model.norm": NORMS[norm],
+            "model.width": config.model.width,
+        }
         for network, norm in itertools.product(NETWORKS, NORMS)
     }
 

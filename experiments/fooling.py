@@ -61,8 +61,8 @@ def columns() -> dict[str, Column]:
         "accuracy at 0.1 in L-inf (%)": Column("pgd_linf/accuracy", magnitude=0.1),
         "accuracy at 1 in L2 (%)": Column("pgd_l2/accuracy", magnitude=1.0),
         "brought to a target at 0.1 (%)": Column("pgd_linf_targeted/success", magnitude=0.1),
-        "on the learned arm's images at 0.1 (%)": Column("transfer/from learned/accuracy"),
-        "on the random arm's images at 0.1 (%)": Column("transfer/from random/accuracy"),
+        "on the learned arm's images at 0.1 (%)": Column("transfer/from learned/accuracy", magnitude=0.1),
+        "on the random arm's images at 0.1 (%)": Column("transfer/from random/accuracy", magnitude=0.1),
         "confidence in noise by gradients (%)": Column("fooling by gradient"),
         "confidence in noise by evolution (%)": Column("fooling by evolution"),
     }

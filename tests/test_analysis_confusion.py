@@ -2,13 +2,13 @@
 
 import numpy as np
 import pytest
-from scipy import stats
 from sklearn.metrics import confusion_matrix as counted_by_scikit_learn
 
 from cnnjax.analysis.confusion import class_recall, confusion_matrix
 from cnnjax.analysis.subject import Subject
 from cnnjax.layers.dense import Dense
 from cnnjax.models.network import Network, Stage
+from tests.wilson import wilson
 
 # The logits are the three channels of an image of one pixel.
 IDENTITY = {"params": {"head": {"kernel": np.eye(3, dtype=np.float32), "bias": np.zeros(3, np.float32)}}}
@@ -38,9 +38,8 @@ def test_recall() -> None:
         ("recall/0", 0.75, None),
         ("recall/2", 1.0, None),
     ]
-    values = np.array([1.0, 1, 1, 0])
-    low, high = stats.t.interval(0.95, 3, loc=values.mean(), scale=stats.sem(values))
-    np.testing.assert_allclose([found[0].low, found[0].high], [low, high])
+    np.testing.assert_allclose([[f.low, f.high] for f in found], [wilson(0.75, 4), wilson(1.0, 2)])
+    assert found[1].high == 1 > found[1].low
 
 
 @pytest.mark.parametrize(("labels", "message"), [([0, 3], "labels must be in 0 ... 2"), ([0], "one length")])

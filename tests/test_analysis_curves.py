@@ -4,7 +4,6 @@ import jax
 import numpy as np
 import pytest
 from flax import linen as nn
-from scipy import stats
 
 from cnnjax.analysis.curves import accuracy_curve, shift_consistency
 from cnnjax.analysis.subject import Subject
@@ -16,6 +15,7 @@ from cnnjax.layers.region_pooling import GlobalPool
 from cnnjax.models.network import Network, Stage
 from cnnjax.ops.pooling import global_max_pool
 from tests.variables import drawn_variables
+from tests.wilson import wilson
 
 RNG = np.random.default_rng(1)
 SIGNALS = RNG.normal(size=(11, 8, 1)).astype(np.float32)
@@ -49,12 +49,9 @@ def test_curves_are_those_of_a_loop() -> None:
         found = top_1(np.roll(SIGNALS, int(magnitude), axis=1))
         for finding, expected in ((findings[i], LABELS), (findings[4 + i], top_1(SIGNALS))):
             right = (found == expected).astype(float)
-            reach = stats.t.ppf(0.975, 10) * right.std(ddof=1) / 11**0.5
             assert (finding.magnitude, finding.stage) == (magnitude, None)
             np.testing.assert_allclose(finding.value, right.mean(), rtol=1e-12)
-            np.testing.assert_allclose(
-                [finding.low, finding.high], [right.mean() - reach, right.mean() + reach], atol=1e-12
-            )
+            np.testing.assert_allclose([finding.low, finding.high], wilson(right.mean(), 11), atol=1e-9)
     assert findings[5].value == 1 > findings[6].value
 
 

@@ -1,5 +1,7 @@
 """The effective receptive field of uniform kernels, known by theory, and of drawn ones, by finite differences."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -53,6 +55,17 @@ def test_map_is_the_mean_size_of_differences() -> None:
         expected[place[0]] += np.abs(difference / (2 * step)).mean()
     np.testing.assert_allclose(maps["stage2"], expected, atol=2e-3)
     assert expected.max() > 0.1
+
+
+def test_interval_is_from_leaving_images_out() -> None:
+    network = Network((Stage("stage1", ConvBlock(Conv(3, 3), jnp.tanh)), Stage("stage2", Conv(2, 3))))
+    images = np.random.default_rng(2).normal(5, 2, (3, 6, 2)).astype(np.float32)
+    subject = Subject(network, drawn_variables(network, images.shape), (5.0, 4.0), (2.0, 3.0))
+    of = functools.partial(effective_receptive_field, subject, stages=("stage2",), batch_size=2)
+    (whole,), _ = of(images)
+    pseudovalues = [3 * whole.value - 2 * of(np.delete(images, i, axis=0))[0][0].value for i in range(3)]
+    reach = 4.3026527 * np.std(pseudovalues, ddof=1) / 3**0.5
+    assert (whole.low, whole.high) == pytest.approx((whole.value - reach, whole.value + reach), rel=1e-3)
 
 
 def test_a_dead_unit_sees_nothing() -> None:

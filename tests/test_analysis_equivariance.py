@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 from flax import linen as nn
 
-from cnnjax.analysis.equivariance import act_on_grid, equivariance_errors, relative
+from cnnjax.analysis.equivariance import equivariance_errors, relative
 from cnnjax.analysis.findings import Finding
+from cnnjax.analysis.grids import stage_grids
 from cnnjax.analysis.subject import Subject, stage_outputs
 from cnnjax.analysis.sweep import Sweep
 from cnnjax.layers.blocks import ConvBlock
@@ -16,11 +17,13 @@ from cnnjax.layers.dense import Dense
 from cnnjax.layers.region_pooling import GlobalPool
 from cnnjax.models.network import Network, Stage
 from cnnjax.ops.pooling import global_average_pool
+from cnnjax.ops.transformations.table import act_on_grid
 from tests.variables import drawn_variables
 
 RNG = np.random.default_rng(2)
 SIGNALS = RNG.normal(size=(7, 8, 1)).astype(np.float32)
 IMAGES = RNG.normal(size=(7, 6, 6, 1)).astype(np.float32)
+OBJECTS = np.pad(RNG.normal(size=(4, 5, 5, 1)), ((0, 0), (12, 12), (12, 12), (0, 0))).astype(np.float32)
 CIRCULAR = ConvBlock(Conv(3, 3, border="circular"), nn.relu)
 POOLED = Network((Stage("stage", CIRCULAR), Stage("pool", GlobalPool(global_average_pool)), Stage("head", Dense(2))))
 STRIDED = Network((Stage("stage", ConvBlock(Conv(3, 3, strides=2), nn.leaky_relu)), Stage("head", Dense(2))))
@@ -106,15 +109,46 @@ def test_photometric_transformations_act_on_no_grid() -> None:
     assert all((f.value > 0) == (f.magnitude > 0) for f in findings)
 
 
-@pytest.mark.slow
-def test_only_lengths_are_scaled_to_the_grid() -> None:
-    features = jnp.asarray(RNG.normal(size=(2, 4, 4, 1)), jnp.float32)
-    np.testing.assert_array_equal(act_on_grid(features, "translation", 2.0, (8, 8)), np.roll(features, 1, axis=2))
-    down = act_on_grid(features, "translation(direction=(1, 0), border=zeros)", 2.0, (4, 8))
-    np.testing.assert_array_equal(down[:, 2:], features[:, :2])
-    np.testing.assert_array_equal(down[:, :2], 0)
-    turned = act_on_grid(features, "rotation", 90.0, (8, 8))
-    np.testing.assert_array_equal(turned, np.rot90(features, axes=(1, 2)))
+@pytest.mark.parametrize(
+    ("images", "name"),
+    [(OBJECTS[:, 14], "shift"), (OBJECTS, "translation(direction=(-1, 1))")],
+    ids=["1-D", "2-D"],
+)
+def test_without_padding_a_shift_by_whole_strides_is_no_error(images: np.ndarray, name: str) -> None:
+    """The objects are so far from the border that no field that sees one leaves the grid."""
+    stages = tuple(Stage(name, ConvBlock(Conv(3, 3, padding="valid", strides=2), nn.relu)) for name in ("one", "two"))
+    subject = subject_of(Network((*stages, Stage("head", Dense(2)))), images)
+    found = by_place(equivariance_errors(Sweep(subject, images, name, [4.0], batch_size=4)))
+    assert max(found["equivariance_error", stage, 4.0].value for stage in ("one", "two")) < 1e-5
+
+
+def test_turns_are_about_the_images_centre() -> None:
+    """A stride that leaves the last row and column out puts the grid's own centre elsewhere: half a turn takes each
+    position to the middle of four."""
+    model = Network((Stage("stage", Conv(1, 1, strides=2, padding="valid")), Stage("head", Dense(2))))
+    grid = stage_grids(subject_of(model, IMAGES), (6, 6, 1))["stage"]
+    assert (grid.first, grid.step) == ((-2.5, -2.5), (2.0, 2.0))
+    features = jnp.asarray(IMAGES[:, ::2, ::2])
+    opposite = np.pad(features, ((0, 0), (0, 1), (0, 1), (0, 0)))[:, ::-1, ::-1]
+    windows = [opposite[:, i : i + 3, j : j + 3] for i in (0, 1) for j in (0, 1)]
+    act = jax.jit(act_on_grid, static_argnums=(0, 3))
+    np.testing.assert_allclose(act("rotation", features, 180.0, grid), np.mean(windows, axis=0), rtol=1e-5)
+    mirrored = np.pad(features, ((0, 0), (0, 0), (0, 1), (0, 0)))[:, :, ::-1]
+    expected = (mirrored[:, :, :3] + mirrored[:, :, 1:]) / 2
+    np.testing.assert_allclose(act("reflection", features, 1.0, grid), expected, rtol=1e-5)
+
+
+class Sorted(nn.Module):
+    """What a position sees is known to nobody."""
+
+    def __call__(self, x: jax.Array, *, train: bool) -> jax.Array:
+        return jnp.sort(x, axis=1)[:, ::2]
+
+
+def test_where_the_field_is_unknown_positions_divide_the_image_evenly() -> None:
+    model = Network((Stage("stage", Sorted()), Stage("head", Dense(2))))
+    grid = stage_grids(subject_of(model, SIGNALS), SIGNALS.shape[1:])["stage"]
+    assert (grid.first, grid.step) == ((-3.0,), (2.0,))
 
 
 def test_quotients_of_nothing() -> None:

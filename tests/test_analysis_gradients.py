@@ -61,6 +61,21 @@ def test_backpropagation_by_hand(batch_size: int, smoothing: float) -> None:
     assert (own.low, own.high) == pytest.approx((means["layer2"] - reach, means["layer2"] + reach), rel=1e-4)
 
 
+def test_intervals_of_kernels_are_from_leaving_batches_out() -> None:
+    subject = Subject(CHAIN, drawn_variables(CHAIN, IMAGES.shape), (0.0,) * 2, (1.0,) * 2)
+
+    def of(rows: list[int]) -> dict[str | None, Finding]:
+        findings = gradient_norms(subject, IMAGES[rows], LABELS[rows], key=KEY, batch_size=2)
+        return {finding.stage: finding for finding in findings if finding.metric == "gradient_norm"}
+
+    whole, left = of([0, 1, 2, 3, 4, 5]), [of(rows) for rows in ([2, 3, 4, 5], [0, 1, 4, 5], [0, 1, 2, 3])]
+    for path, finding in whole.items():
+        pseudovalues = [3 * finding.value - 2 * part[path].value for part in left]
+        reach = 4.3026527 * np.std(pseudovalues, ddof=1) / 3**0.5
+        assert (finding.low, finding.high) == pytest.approx((finding.value - reach, finding.value + reach), rel=1e-3)
+    assert np.isnan(of([0, 1])["head/kernel"].low)
+
+
 def test_the_network_runs_as_in_training() -> None:
     network = cnnjax.build("convnet", num_classes=3, width=2, depth=1, kernel_size=3, norm="batch", dropout=0.5)
     variables = drawn_variables(network, (2, 4, 2))

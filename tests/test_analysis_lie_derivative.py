@@ -41,6 +41,14 @@ def test_linear_circular_convolutions_have_none(images: np.ndarray, name: str) -
     assert max(values(pooled(images, identity), images, name).values()) < 1e-5
 
 
+def test_linear_convolutions_without_padding_have_none_either() -> None:
+    """The signal ends so far from the border that no field that sees it leaves the grid."""
+    model = Network((Stage("stage", Conv(3, 4, padding="valid", use_bias=False)), Stage("head", Dense(2))))
+    signals = np.pad(SIGNALS, ((0, 0), (10, 11), (0, 0)))
+    subject = Subject(model, drawn_variables(model, signals[:1].shape), (0.0,), (1.0,))
+    assert values(subject, signals, "shift")["stage"] < 1e-5
+
+
 @pytest.mark.slow
 @DIMENSIONS
 def test_a_detector_has_one_that_pooling_does_not_undo(images: np.ndarray, name: str) -> None:

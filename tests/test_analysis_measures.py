@@ -10,7 +10,7 @@ import cnnjax
 from cnnjax.analysis.measures import MEASURES, take
 from cnnjax.analysis.occasion import Occasion
 from cnnjax.analysis.pictures import PICTURES
-from cnnjax.analysis.subject import Subject
+from cnnjax.analysis.subject import Subject, logits_of
 from cnnjax.config import MeasureConfig
 
 # By name: the metrics (a part of each) that the measure must give; none for pictures.
@@ -86,6 +86,15 @@ def test_measure(name: str, dimensions: int) -> None:
     if name in PICTURES:
         assert measured.arrays
         assert all(np.isfinite(array).all() and array.size for array in measured.arrays.values())
+
+
+def test_what_drives_the_classes_are_whole_images() -> None:
+    shown = occasion(1)
+    arrays = take(["strongest"], shown)["strongest"].arrays
+    logits = np.asarray(logits_of(shown.subject, shown.images))
+    best = shown.images[logits.argmax(axis=0)]
+    np.testing.assert_array_equal(arrays["head"][:, 0], best)
+    assert set(arrays) == set(shown.subject.model.stage_names)
 
 
 def test_measures_that_share_a_walk_find_what_each_finds_alone() -> None:

@@ -4,7 +4,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from scipy import stats
 from sklearn.linear_model import Ridge
 
 from cnnjax.analysis.probes import STRENGTHS, probe_accuracy
@@ -13,6 +12,7 @@ from cnnjax.layers.blocks import DenseBlock
 from cnnjax.layers.dense import Dense
 from cnnjax.models.network import Network, Stage
 from tests.variables import drawn_variables
+from tests.wilson import wilson
 
 # The class is the sign of a product: no line tells it from the input, and one does from the squares of sums.
 NETWORK = Network((Stage("squares", DenseBlock(Dense(2), jnp.square)), Stage("head", Dense(2))))
@@ -58,8 +58,7 @@ def test_against_scikit_learn(most_bytes: int) -> None:
         features = [np.float64(part[finding.stage]).reshape(len(part["head"]), -1) for part in outputs]
         right = by_scikit_learn(features[0], train[1], (features[1], test[1]))
         assert finding.value == pytest.approx(right.mean())
-        reach = stats.t.ppf(0.975, 49) * stats.sem(right)
-        assert (finding.low, finding.high) == pytest.approx((right.mean() - reach, right.mean() + reach))
+        assert (finding.low, finding.high) == pytest.approx(wilson(right.mean(), 50))
     assert findings[0].value < 0.75 < 0.9 < findings[1].value
 
 

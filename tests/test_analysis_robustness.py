@@ -3,11 +3,11 @@
 import jax
 import numpy as np
 import pytest
-from scipy import stats
 
 from cnnjax.analysis.robustness import other_classes, robustness_curve, transfer_matrix
 from cnnjax.analysis.subject import Subject
 from cnnjax.models.logistic import logistic
+from tests.wilson import wilson
 
 KEY = jax.random.key(5)
 RNG = np.random.default_rng(3)
@@ -40,9 +40,7 @@ def test_accuracy_of_a_linear_network_is_the_share_of_margins_above_epsilon(meth
     assert [finding.magnitude for finding in found] == epsilons.tolist()
     np.testing.assert_allclose([finding.value for finding in found], right.mean(0), rtol=1e-12, atol=1e-12)
     assert 0 < right[:, 2].sum() < right[:, 0].sum() == 20 and right[:, -1].sum() == 0
-    reach = stats.t.ppf(0.975, 22) * right.std(0, ddof=1) / 23**0.5
-    np.testing.assert_allclose([finding.high for finding in found], right.mean(0) + reach, rtol=1e-9)
-    np.testing.assert_allclose([finding.low for finding in found], right.mean(0) - reach, rtol=1e-9, atol=1e-12)
+    np.testing.assert_allclose(np.transpose([(f.low, f.high) for f in found]), wilson(right.mean(0), 23), atol=1e-9)
 
 
 def test_targeted_success_rises_from_the_share_of_errors_to_all() -> None:
@@ -93,7 +91,7 @@ def test_attacks_transfer_along_common_weights_and_not_to_orthogonal_ones() -> N
     clean = np.mean(signs * sums(across, IMAGES) > 0)
     assert found.accuracy[0, 2] == found.accuracy[1, 2] == clean > found.accuracy[2, 2]
     assert found.accuracy[0, 0] == found.accuracy[0, 1] == found.accuracy[1, 0]
-    np.testing.assert_allclose(found.high + found.low, 2 * found.accuracy, rtol=1e-9)
+    np.testing.assert_allclose([found.low, found.high], wilson(expected, len(IMAGES)), atol=1e-9)
 
 
 def test_bad_requests_are_refused() -> None:

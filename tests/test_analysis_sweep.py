@@ -13,8 +13,11 @@ from cnnjax.analysis.activity import activity
 from cnnjax.analysis.confusion import confusion_matrix
 from cnnjax.analysis.curves import shift_consistency
 from cnnjax.analysis.effective_receptive_field import effective_receptive_field
+from cnnjax.analysis.gradients import gradient_norms
 from cnnjax.analysis.lie_derivative import lie_derivative_errors
+from cnnjax.analysis.robustness import robustness_curve, transfer_matrix
 from cnnjax.analysis.similarity import cka
+from cnnjax.analysis.sizes import size_curve
 from cnnjax.analysis.strongest import strongest
 from cnnjax.analysis.subject import Subject
 from cnnjax.analysis.sweep import Batch, Outputs, Sweep, Tally, walk
@@ -79,6 +82,14 @@ MEASURED: dict[str, Callable[[int], object]] = {
     "receptive_field": lambda n: effective_receptive_field(SUBJECT, SIGNALS[:n], batch_size=100),
     "activity": lambda n: activity(SUBJECT, SIGNALS[:n], batch_size=100),
     "confusion": lambda n: confusion_matrix(SUBJECT, SIGNALS[:n], LABELS[:n], batch_size=100),
+    "robustness": lambda n: robustness_curve(
+        SUBJECT, SIGNALS[:n], LABELS[:n], "pgd", "linf", [0.1], KEY, batch_size=100
+    ),
+    "transfer": lambda n: transfer_matrix(
+        {"a": SUBJECT, "b": SUBJECT}, SIGNALS[:n], LABELS[:n], "pgd", "linf", 0.1, KEY, batch_size=100
+    ),
+    "gradients": lambda n: gradient_norms(SUBJECT, SIGNALS[:n], LABELS[:n], key=KEY, batch_size=100),
+    "sizes": lambda n: size_curve(SUBJECT, SIGNALS[:n], LABELS[:n], [1.0], 100),
     "strongest": lambda n: strongest(SUBJECT, SIGNALS[:n], ["stage"], batch_size=100),
 }
 

@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+import cnnjax
+
 ROOT = Path(__file__).resolve().parent.parent
 ROOMS = ("ops", "layers", "models", "data", "filters", "train", "analysis", "study")
 MODULES = sorted((ROOT / "cnnjax").rglob("*.py"))
@@ -106,3 +108,14 @@ def test_top_level_of_the_repository() -> None:
     found = {path.split("/")[0] for path in listed.stdout.splitlines()}
     assert "cnnjax" in found
     assert found - TOP_LEVEL == set()
+
+
+def test_rooms_are_there_for_whoever_imports_the_package_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    from cnnjax.analysis import confusion
+
+    monkeypatch.delattr(cnnjax.analysis, "confusion")
+    monkeypatch.delattr(cnnjax, "analysis")
+    assert cnnjax.analysis.confusion is confusion
+    for module in (cnnjax, cnnjax.analysis):
+        with pytest.raises(AttributeError, match=f"module '{module.__name__}' has no attribute 'nothing'"):
+            _ = module.nothing

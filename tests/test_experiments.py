@@ -63,6 +63,12 @@ def test_every_source_has_an_arm(name: str, lacking: set[str]) -> None:
     assert sources - {"init"} == {*DRAWN, *FITS} - lacking
 
 
+def test_depth_is_compared_at_the_width_that_is_asked_for() -> None:
+    for changes, width in (({}, 4), ({"model.width": "16"}, 16)):
+        experiment = read_experiment(str(FILES["depth"]), changes, None)
+        assert {config.model.width for config in experiment.arms.values()} == {width}
+
+
 def test_screening_has_at_least_32_architectures_over_every_axis() -> None:
     experiment = read_experiment(str(FILES["screening"]), {}, None)
     assert len(experiment.screening) >= 32

@@ -13,7 +13,9 @@ from cnnjax.study.statistics import estimate
 from cnnjax.study.workdir import Study, read_study, write_study
 
 ASKED = {
-    "accuracy at 4 pixels (%)": Column("translation/accuracy", magnitude=4.04),
+    "accuracy at 4 pixels (%)": Column("translation/accuracy", magnitude=4.0),
+    "accuracy between two (%)": Column("translation/accuracy", magnitude=4.5),
+    "accuracy anywhere (%)": Column("translation/accuracy"),
     "error": Column("equivariance", "stage2", 1.0),
     "whole": Column("consistency"),
 }
@@ -38,17 +40,19 @@ def test_each_cell_is_the_mean_over_seeds_of_what_was_found_there(tmp_path: Path
             ("consistency", nan, nan, 1234.5),
         )
     ]
-    rows.append(("b", 0, "test", "consistency", nan, nan, 0.125, nan, nan))
+    rows.append(("b", 0, "test", "consistency", nan, nan, 0.125, 0.0625, 0.25))
     found = measured_rows(study(tmp_path), pd.DataFrame(rows, columns=list(COLUMNS)))
     shares, errors = estimate([50.0, 60.0]), estimate([0.25, 0.35])
     assert found == [
         [
             "a",
             f"55.0 [{shares.low:.1f}, {shares.high:.1f}]",
+            "–",
+            "–",
             f"0.3 [{errors.low:.3g}, {errors.high:.3g}]",
             "1.23e+03 [1.23e+03, 1.24e+03]",
         ],
-        ["b", "–", "–", "0.125"],
+        ["b", "–", "–", "–", "–", "0.125 [0.0625, 0.25]"],
     ]
 
 

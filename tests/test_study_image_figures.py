@@ -64,10 +64,15 @@ def test_the_strongest_patches_stand_in_a_square_for_each_unit(depth: tuple[int,
     np.testing.assert_allclose(curves, signals[1, ..., 0], rtol=1e-6)
 
 
-def test_maps_say_their_range_and_fooling_images_how_sure_the_network_is() -> None:
+@pytest.mark.parametrize("name", ["saliency", "deconvolution", "activation_maximisation"])
+def test_maps_say_their_range(name: str) -> None:
     maps = np.linspace(-1, 2.5, 12).reshape(1, 3, 4)
-    (picture,) = draw_images("a", {"saliency/image": maps, "saliency/saliency": maps}, 2)
+    (picture,) = draw_images("a", {f"{name}/image": maps, f"{name}/stage1": maps}, 2)
     assert [axes.get_title() for axes in picture.figure.axes] == ["", "-1 to 2.5"]
+    assert "as written" in picture.sentence
+
+
+def test_fooling_images_say_how_sure_the_network_is() -> None:
     fooling = {"fooling/gradient": np.ones((2, 3, 3, 1)), "fooling/gradient confidence": np.array([0.5, 0.999])}
     (picture,) = draw_images("a", fooling, 2)
     assert [axes.get_title() for axes in picture.figure.axes] == ["50%", "100%"]
@@ -76,7 +81,9 @@ def test_maps_say_their_range_and_fooling_images_how_sure_the_network_is() -> No
 def test_receptive_fields_are_pictures_with_their_stage() -> None:
     maps = {f"receptive_field/stage{number}": RNG.uniform(size=(5, 5)) for number in (1, 2)}
     (picture,) = draw_images("a", maps, 2)
-    assert [axes.get_title() for axes in picture.figure.axes] == ["stage1", "stage2"]
+    assert [axes.get_title().partition("\n")[0] for axes in picture.figure.axes] == ["stage1", "stage2"]
+    written = [axes.get_title().partition("\n")[2] for axes in picture.figure.axes]
+    assert written == [f"{values.min():.2g} to {values.max():.2g}" for values in maps.values()]
     assert images_of(picture.figure)[1].max() == 1
 
 

@@ -7,7 +7,7 @@ from matplotlib.axes import Axes
 
 from cnnjax.analysis.measures import MEASURES
 from cnnjax.study.figures import MOST_ARMS_DRAWN, Picture
-from cnnjax.study.measure_figures import MEANINGS, consistency_scatter, draw_measures, gradient_curves
+from cnnjax.study.measure_figures import MEANINGS, consistency_scatter, draw_measures, gradient_curves, too_many_to_draw
 from cnnjax.study.results import COLUMNS
 from cnnjax.study.statistics import estimate
 from tests.test_analysis_measures import METRICS
@@ -110,7 +110,27 @@ def test_one_figure_for_each_metric_and_none_of_whole_runs_or_too_many_arms() ->
     whole = ("a", 0, "accuracy", None, NAN, 0.9, NAN, NAN)
     two = [("a", 0, metric, "s", NAN, 0.9, NAN, NAN) for metric in ("cka/b", "dead_units")]
     many = [(str(arm), 0, "zero_share", "s", NAN, 0.9, NAN, NAN) for arm in range(MOST_ARMS_DRAWN + 1)]
-    assert [picture.title for picture in draw_measures(table(whole, *two, *many))] == ["B under cka", "Dead units"]
+    assert [picture.title for picture in draw_measures(table(whole, *two, *many))] == [
+        "Linear CKA with b",
+        "Dead units",
+    ]
+    assert too_many_to_draw(table(whole, *two, *many)) == ["Zero share"]
+
+
+@pytest.mark.parametrize(
+    ("metric", "title"),
+    [
+        ("fgsm_l2/accuracy", "Accuracy under FGSM in L2"),
+        ("pgd_linf_targeted/success", "Success of the attack under PGD in L∞ towards a target"),
+        ("scale/goodfellow_top", "Goodfellow's score under scale"),
+        ("stroke_weight/goodfellow_whole", "Goodfellow's score (whole set) under stroke weight"),
+        ("size/accuracy", "Accuracy at other sizes"),
+        ("cka/next seed", "Linear CKA with the next seed"),
+        ("output_gradient_norm_at_start", "Output gradient norm at start"),
+    ],
+)
+def test_titles_are_words(metric: str, title: str) -> None:
+    assert drawn(table(("a", 0, metric, "s", NAN, 0.5, NAN, NAN))).title == title
 
 
 def test_transfer_is_a_map_of_arms() -> None:
@@ -129,13 +149,15 @@ def test_transfer_is_a_map_of_arms() -> None:
 
 def test_accuracy_over_consistency_has_a_point_for_each_arm() -> None:
     rows = [("a", s, "random_shift/consistency", None, 4.0, 0.5 + s / 10, NAN, NAN) for s in (0, 1)]
-    rows += [("b", 0, "random_shift/consistency", None, 4.0, 0.9, NAN, NAN)]
+    rows += [("b", 0, "random_shift/consistency", None, 4.0, 0.9, 0.85, 0.95)]
     rows += [(arm, s, "accuracy", None, NAN, 0.8, NAN, NAN) for arm, s in (("a", 0), ("a", 1), ("b", 0))]
     picture = consistency_scatter(table(*rows))
     assert picture is not None
     (axes,) = picture.figure.axes
     points = [container.lines[0].get_data() for container in axes.containers]
     np.testing.assert_allclose([(x[0], y[0]) for x, y in points], [(55, 80), (90, 80)])
+    across = axes.containers[1].lines[2][0].get_segments()[0]
+    np.testing.assert_allclose(across, [(85, 80), (95, 80)])
     assert consistency_scatter(table(rows[-1])) is None
 
 
@@ -173,4 +195,6 @@ def test_gradients_along_training() -> None:
     first, last = (list(zip(*line.get_data(), strict=True)) for line in axes.lines)
     np.testing.assert_allclose(first, [(0, 2e-3), (1, 4e-3)])
     np.testing.assert_allclose(last, [(0, 1), (1, 0.5)])
+    assert shaded(axes, 0, 1)[1] == pytest.approx(estimate([2e-3, 6e-3]).high)
+    assert shaded(axes, 0, 1)[0] == pytest.approx(4e-3)  # for the interval ends below 0
     assert gradient_curves({"b": [pd.DataFrame([{"step": 1}])]}) is None

@@ -2,6 +2,7 @@
 
 import dataclasses
 import io
+import itertools
 import json
 import shutil
 from pathlib import Path
@@ -14,6 +15,7 @@ import pytest
 from etils import epath
 from rich.console import Console
 
+from cnnjax.analysis.findings import Finding
 from cnnjax.analysis.gradients import gradient_norms
 from cnnjax.analysis.measures import MEASURES
 from cnnjax.analysis.occasion import Measured, Occasion
@@ -23,6 +25,7 @@ from cnnjax.study import measuring
 from cnnjax.study.findings import read_arrays, read_findings
 from cnnjax.study.loading import load
 from cnnjax.study.measuring import check_measures, measure_study, pieces, unmeasured
+from cnnjax.study.relatives import Relatives
 from cnnjax.study.request import OK, WRONG_REQUEST
 from cnnjax.study.workdir import Study, read_study, write_study
 from cnnjax.train.assembly import assemble
@@ -32,6 +35,8 @@ from cnnjax.train.step import variables_of
 from launch import main
 
 ASKED = ("--config.measures.names=confusion,activity,cka", "--config.measures.images=40")
+
+ALONE = Relatives({}, {})
 
 
 @pytest.fixture
@@ -82,7 +87,7 @@ def test_other_settings_do_not_overwrite(study: Study, digits: Dataset, capsys: 
     assert file.read_text() == before
     file.write_text("{")
     with pytest.raises(RequestError, match=r"confusion.json is not what cnnjax wrote"):
-        unmeasured(study.units[0], MeasureConfig(names=("confusion",)))
+        unmeasured(study.units[0], MeasureConfig(names=("confusion",)), ALONE)
 
 
 @pytest.mark.parametrize(
@@ -176,9 +181,9 @@ def test_transformations_are_pieces_of_their_own_and_may_be_added(study: Study, 
         epsilons=(0.5,),
         batch_size=7,
     )
-    assert unmeasured(unit, more) == ["accuracy_blur", "robustness"]
+    assert unmeasured(unit, more, ALONE) == ["accuracy_blur", "robustness"]
     with pytest.raises(RequestError, match=r"magnitudes: .*accuracy_translation\.json was measured with 3, not 5"):
-        unmeasured(unit, dataclasses.replace(more, magnitudes=5))
+        unmeasured(unit, dataclasses.replace(more, magnitudes=5), ALONE)
 
 
 def test_gradients_of_old_runs_are_measured_at_their_start_too(
@@ -271,6 +276,46 @@ def test_runs_of_other_data_are_not_compared(study: Study, digits: Dataset, monk
         "learned 2": ({"gaussian"}, set()),
         "gaussian 3": ({"learned"}, {"learned"}),
     }
+
+
+def test_runs_that_finish_later_are_compared_too(
+    study: Study, digits: Dataset, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def record(occasion: Occasion) -> Measured:
+        names = [*occasion.arms, *occasion.others]
+        return Measured([Finding(f"with {name}", 1.0) for name in names], {"names": np.array(names)})
+
+    monkeypatch.setitem(MEASURES, "transfer", record)
+    monkeypatch.setitem(MEASURES, "cka", record)
+    asked = with_measures(study, names=("transfer", "cka"))
+    data = next(iter(study.experiment.arms.values())).data
+    learned = {"learned": asked.experiment.arms["learned"]}
+    first = dataclasses.replace(asked, seeds=1, experiment=dataclasses.replace(asked.experiment, arms=learned))
+
+    def found(part: Study) -> list[tuple[str, int, str]]:
+        console = Console(file=io.StringIO(), width=200)
+        measure_study(part, {data: digits}, console)
+        return [line.split(" (")[0] + line.split("measuring")[1] for line in console.file.getvalue().splitlines()]  # type: ignore[attr-defined]
+
+    assert found(first) == ["learned seed 0 transfer", "learned seed 0 cka"]
+    assert read_findings(study.units[0]) == []
+    arms = dataclasses.replace(asked, seeds=1)
+    assert found(arms) == ["learned seed 0 transfer", "gaussian seed 0 transfer", "gaussian seed 0 cka"]
+    file = study.units[0].folder / "measures" / "cka.json"
+    before = file.read_text()
+    monkeypatch.setitem(MEASURES, "cka", lambda _: (_ for _ in ()).throw(ValueError("no")))
+    with pytest.raises(RequestError, match=r"cka of .*learned/seed0: no"):
+        measure_study(asked, {data: digits}, Console(quiet=True))
+    assert file.read_text() == before
+    monkeypatch.setitem(MEASURES, "cka", record)
+    seeds = [
+        f"{arm} seed {seed} {name}"
+        for seed, arm, name in itertools.product((0, 1), ("learned", "gaussian"), ("transfer", "cka"))
+    ]
+    assert found(asked) == [line for line in seeds if "seed 1" in line or "cka" in line]
+    assert found(asked) == []
+    assert {row["metric"] for row in read_findings(study.units[0])} == {"with gaussian", "with next seed"}
+    assert sorted(read_arrays(study.units[1])["cka/names"]) == ["learned", "learned", "next seed"]
 
 
 def test_measures_may_be_added_to_a_study(study: Study, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -18,8 +18,9 @@ from etils import epath
 from rich.console import Console
 
 from cnnjax.config import Config, RequestError
-from cnnjax.study.experiment import Experiment, Lines
-from cnnjax.study.figures import accuracies, accuracy_lines, draw, first_filters, learning_curves, save
+from cnnjax.study import report
+from cnnjax.study.experiment import Column, Experiment, Lines
+from cnnjax.study.figures import accuracies, accuracy_lines, column_lines, draw, first_filters, learning_curves, save
 from cnnjax.study.report import write_report
 from cnnjax.study.results import collect
 from cnnjax.study.statistics import estimate
@@ -242,26 +243,33 @@ def test_lines_are_drawn_at_their_numbers() -> None:
     first, second = (container.lines[0].get_xydata() for container in axes.containers)
     np.testing.assert_allclose(first, [[2, 60], [8, 25]])
     np.testing.assert_allclose(second, [[8, 25]])  # an arm without a finished run is left out
-    assert (axes.get_xscale(), axes.get_xlabel()) == ("log", "model.width")
+    assert (axes.get_xscale(), axes.get_xlabel()) == ("log", "width")
+    shares = column_lines(arms, "kept (%)", "data.examples", lines)
+    assert (shares.name, shares.title) == ("lines_kept", "Kept, over training examples")
+    np.testing.assert_allclose(shares.figure.axes[0].containers[0].lines[0].get_xydata(), [[2, 60], [8, 25]])
     assert accuracy_lines(summary, "optim.momentum", {"a": {"a": 0.0}}).figure.axes[0].get_xscale() == "linear"
 
 
 def test_page_has_the_lines_and_the_screening_that_the_experiment_asks_for(
-    finished_study: Study, tmp_path: Path
+    finished_study: Study, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(report, "MOST_ARMS_DRAWN", 1)
     folder = tmp_path / "study"
     shutil.copytree(finished_study.folder, folder)
     experiment = dataclasses.replace(
         finished_study.experiment,
+        columns={"numbers trained": Column("parameters_trained")},
         screening={"the one": ("gaussian", "learned")},
         lines=Lines("model.width", {"all": ("learned", "gaussian")}),
     )
     study = dataclasses.replace(finished_study, folder=epath.Path(folder), experiment=experiment)
     write_report(study)
-    page = parse((folder / "report.html").read_text())
+    text = (folder / "report.html").read_text()
+    assert "Not drawn, for there are 2 arms and room for 1 in a figure: Learning curves;" in text
+    page = parse(text)
     assert "the one" in page["cells"] and "Kendall tau-b" in page["cells"]
     names = {path.stem for path in (folder / "figures").glob("*.svg")}
-    assert {"lines", "screening", "regret", "accuracies"} <= names
+    assert {"lines", "lines_numbers_trained", "screening", "regret", "accuracies"} <= names
     table = pd.read_csv(folder / "screening.csv").set_index("architecture")
     tests = [read_status(unit)["metrics"]["test"]["accuracy"] for unit in study.units if unit.arm == "learned"]
     assert table.trained_test["the one"] == pytest.approx(np.mean(tests))

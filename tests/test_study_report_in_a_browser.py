@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from rich.console import Console
 
+from cnnjax.analysis.measures import MEASURES
 from cnnjax.data.dataset import Dataset
 from cnnjax.study.measuring import measure_study
 from cnnjax.study.report import write_report
@@ -30,10 +31,17 @@ def browse(page: Path, *options: str) -> str:
 
 
 @pytest.mark.skipif(BROWSER is None, reason="needs Chromium or Chrome")
-def test_every_picture_is_rendered(finished_study: Study, digits: Dataset, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    "names",
+    [("activity", "confusion", "feature_maps"), pytest.param(tuple(MEASURES), marks=pytest.mark.slow)],
+    ids=["some", "all"],
+)
+def test_every_picture_is_rendered(
+    names: tuple[str, ...], finished_study: Study, digits: Dataset, tmp_path: Path
+) -> None:
     folder = tmp_path / "study"
     shutil.copytree(finished_study.folder, folder)
-    study = with_measures(finished_study, names=("activity", "confusion", "feature_maps"), images=40)
+    study = with_measures(finished_study, names=names, images=100)
     study = Study(type(study.folder)(folder), study.experiment, study.seeds)
     measure_study(study, {config.data: digits for config in study.experiment.arms.values()}, Console(quiet=True))
     write_report(study)

@@ -7,13 +7,14 @@ import jax.numpy as jnp
 import numpy as np
 
 from cnnjax.analysis.findings import Finding
-from cnnjax.analysis.streaming import Moments, sums
+from cnnjax.analysis.streaming import share_interval, sums
 from cnnjax.analysis.subject import Subject, logits_of
 from cnnjax.train.targets import check_labels
 
 
 def confusion_matrix(subject: Subject, images: np.ndarray, labels: np.ndarray, *, batch_size: int = 256) -> np.ndarray:
-    """How many images of each class the network takes for each class, int64 [classes, classes].
+    """How many images of each class the network takes for each class, int64 [classes, classes]
+    (Kohavi and Provost 1998, "Glossary of terms").
 
     Row i, column j counts the images of class i whose greatest logit is j's; of equal logits the first counts. The
     diagonal over all is the accuracy.
@@ -36,8 +37,8 @@ def confusion_matrix(subject: Subject, images: np.ndarray, labels: np.ndarray, *
 def class_recall(matrix: np.ndarray) -> list[Finding]:
     """`recall/<class>`: the share of a class's images that are classed rightly, in 0 ... 1.
 
-    It is the diagonal of a confusion matrix over the sum of its row. The interval is over the class's images, and NaN
-    where there is only one; a class of which there are none is left out.
+    It is the diagonal of a confusion matrix over the sum of its row. The interval is over the class's images
+    (Wilson's); a class of which there are none is left out.
 
     Args:
       matrix: [classes, classes], as from `confusion_matrix`.
@@ -52,10 +53,9 @@ def class_recall(matrix: np.ndarray) -> list[Finding]:
 
 
 def share_with_interval(count: int, examples: int) -> tuple[float, float, float]:
-    """The share of examples that are counted, in the middle of its 95% interval (Student's t of values 0 and 1)."""
-    share = count / examples
-    low, high = Moments(examples, np.asarray(share), np.asarray(examples * share * (1 - share))).interval()
-    return float(low), share, float(high)
+    """The share of examples that are counted, within its 95% interval (Wilson's)."""
+    low, high = share_interval(count, examples)
+    return low, count / examples, high
 
 
 @jax.jit

@@ -16,11 +16,12 @@ Classes = tuple[jax.Array, ...]
 
 
 def accuracy_curve(sweep: Sweep) -> list[Finding]:
-    """Accuracy, and agreement with the untouched image, at each magnitude of a transformation g.
+    """Accuracy, and agreement with the untouched image, at each magnitude of a transformation g (Zeiler and Fergus
+    2014, "Visualizing and understanding convolutional networks", figure 5, draw the true class's probability so).
 
     `<name>/accuracy` is the share of images x with argmax f(gx) = label; `<name>/agreement` that with
     argmax f(gx) = argmax f(x), whether right or wrong (the consistency curve). Both lie in [0, 1], the second is 1 at
-    magnitude 0; their intervals are over images.
+    magnitude 0; their intervals are over images (Wilson's).
 
     Args:
       sweep: what is shown, with labels.
@@ -50,7 +51,7 @@ def tally(sweep: Sweep) -> Tally:
         return [
             Finding(f"{sweep.name}/{metric}", float(mean), None, float(magnitude), float(low), float(high))
             for metric, share in total.items()
-            for magnitude, mean, low, high in zip(sweep.magnitudes, share.mean, *share.interval(), strict=True)
+            for magnitude, mean, low, high in zip(sweep.magnitudes, share.mean, *share.share_interval(), strict=True)
         ]
 
     return Tally(gather, close, findings)

@@ -7,8 +7,9 @@ import jax.numpy as jnp
 import numpy as np
 
 from cnnjax.analysis.findings import Finding
-from cnnjax.analysis.streaming import sums
+from cnnjax.analysis.streaming import group_weights, jackknife, sums
 from cnnjax.analysis.subject import INPUT, Subject, check_stages, stage_outputs
+from cnnjax.analysis.transformed import numbered
 
 
 def effective_receptive_field(
@@ -25,7 +26,8 @@ def effective_receptive_field(
     its own mean (`map_deviation`), in pixels, as the root of the mean over dimensions of sigma^2. Behind n layers with
     uniform kernels of size k and stride 1 it is sqrt(n (k^2 - 1) / 12), and grows as the root of depth where the
     theoretical field grows as depth. Where no pixel matters on any image, as behind a dead unit, it is NaN. A map that
-    wraps around a circular border is measured as if it did not.
+    wraps around a circular border is measured as if it did not. Its interval is that of the jackknife over groups of
+    images.
 
     Args:
       subject: the network.
@@ -48,10 +50,24 @@ def effective_receptive_field(
         raise ValueError(
             f"stages {', '.join(chosen)}: those with a grid of positions are: {', '.join((INPUT, *grids))}"
         )
-    total = sums(functools.partial(_absolute_gradients, subject, stages=chosen), (images,), batch_size)
-    maps = {stage: total[place] / len(images) for place, stage in enumerate(chosen)}
-    sizes = {stage: float(np.sqrt(np.mean(map_deviation(found) ** 2))) for stage, found in maps.items()}
-    return [Finding("effective_receptive_field", size, stage) for stage, size in sizes.items()], maps
+
+    def of_batch(mask: jax.Array, rows: jax.Array, numbers: jax.Array) -> tuple[jax.Array, np.ndarray]:
+        weights = group_weights(mask, numbers)
+        return _absolute_gradients(subject, rows, weights, stages=chosen), weights.sum(axis=1)
+
+    grouped, examples = sums(of_batch, (images, numbered(images)), batch_size)
+    maps = dict(zip(chosen, grouped.sum(axis=0) / len(images), strict=True))
+    sizes = jackknife(_sizes, grouped, examples)
+    found = zip(chosen, sizes.mean, *sizes.interval(), strict=True)
+    return [
+        Finding("effective_receptive_field", float(size), stage, None, float(low), float(high))
+        for stage, size, low, high in found
+    ], maps
+
+
+def _sizes(maps: np.ndarray) -> np.ndarray:
+    """Of each stage's map [S, *spatial], the deviation along a dimension: [S]."""
+    return np.array([np.sqrt(np.mean(map_deviation(weights) ** 2)) for weights in maps])
 
 
 def map_deviation(weights: np.ndarray) -> np.ndarray:
@@ -71,8 +87,8 @@ def map_deviation(weights: np.ndarray) -> np.ndarray:
 
 
 @functools.partial(jax.jit, static_argnames="stages")
-def _absolute_gradients(subject: Subject, mask: jax.Array, images: jax.Array, stages: tuple[str, ...]) -> jax.Array:
-    """The sum over images of each stage's map [S, *spatial]."""
+def _absolute_gradients(subject: Subject, images: jax.Array, weights: jax.Array, stages: tuple[str, ...]) -> jax.Array:
+    """The sum over the images of each group, by weights [G, N], of each stage's map: [G, S, *spatial]."""
 
     def middles(pixels: jax.Array) -> jax.Array:
         outputs = stage_outputs(subject, pixels)
@@ -86,9 +102,9 @@ def _absolute_gradients(subject: Subject, mask: jax.Array, images: jax.Array, st
             # With respect to the standardised input, not to pixels.
             (gradient,) = pull(direction)
             sizes = jnp.abs(gradient * jnp.asarray(subject.std)).sum(-1)
-            return jnp.einsum("n...,n->...", sizes, mask.astype(jnp.float32), precision=jax.lax.Precision.HIGHEST)
+            return jnp.einsum("n...,gn->g...", sizes, weights, precision=jax.lax.Precision.HIGHEST)
 
-        return jax.lax.map(one_stage, jnp.eye(len(stages)))
+        return jnp.moveaxis(jax.lax.map(one_stage, jnp.eye(len(stages))), 0, 1)
 
 
 def _middle(outputs: jax.Array) -> jax.Array:

@@ -1,7 +1,6 @@
 """How far each stage's features are from moving with the image, and from staying where they are."""
 
 import functools
-from collections.abc import Sequence
 from typing import Any
 
 import jax
@@ -9,10 +8,10 @@ import jax.numpy as jnp
 import numpy as np
 
 from cnnjax.analysis.findings import Finding
+from cnnjax.analysis.grids import Grids, stage_grids
 from cnnjax.analysis.streaming import Moments, moments_of
-from cnnjax.analysis.subject import INPUT
 from cnnjax.analysis.sweep import Batch, Outputs, Sweep, Tally, walk
-from cnnjax.ops.transformations.table import find, settings_of, transformation
+from cnnjax.ops.transformations.table import act_on_grid, find
 
 GEOMETRIC = frozenset({"translation", "rotation", "scale", "shear", "reflection", "perspective", "shift", "stretch"})
 """The transformations that act on the features' grid as on the image's. (The random field of `elastic` has no
@@ -35,12 +34,14 @@ def equivariance_errors(sweep: Sweep) -> list[Finding]:
     that an image differs from its transformed self as from another image. Intervals are over images; the invariance
     error's take its denominator as known.
 
-    A geometric g (one of `GEOMETRIC`) acts on a stage's grid as on the image, lengths being scaled by the grid's size.
-    Where it fills the border with zeros, these are black pixels in the image but zeros among the features, the
-    standardised images at stage `input` among them, whose error is what this alone makes. Other g and stages without
-    a grid have only the invariance error. If g phi(x) is zero, the image's equivariance error is 0 if phi(gx) is zero
-    too and 1 otherwise. A stage that is the same for all images has the invariance error 0, or infinity if the
-    transformation changes it.
+    A geometric g (one of `GEOMETRIC`) acts on a stage's grid as on the image: a stage's positions lie in the middle of
+    their receptive fields, one stride apart, so that a shift by whole strides is one by whole positions (see
+    `cnnjax.analysis.grids`). Where g fills the border with zeros, these are black pixels in the image but zeros among
+    the features, the standardised images at stage `input` among them, whose error is what this alone makes. Where g
+    wraps around, features do so at the ends of their own grid, which without padding is shorter than the image. Other
+    g and stages without a grid have only the invariance error. If g phi(x) is zero, the image's equivariance error is
+    0 if phi(gx) is zero too and 1 otherwise. A stage that is the same for all images has the invariance error 0, or
+    infinity if the transformation changes it.
 
     Args:
       sweep: what is shown, two images at a time at least.
@@ -58,9 +59,10 @@ def tally(sweep: Sweep) -> Tally:
             f"the distance between images needs two at least, in all and in a batch; given {len(sweep.images)} images "
             f"and batches of {sweep.batch_size}"
         )
+    grids = tuple(stage_grids(sweep.subject, sweep.images.shape[1:]).items()) if is_geometric(sweep.name) else ()
 
     def gather(so_far: Errors | None, batch: Batch, moved: Outputs, magnitude: np.float32) -> Errors:
-        return (*(so_far or ()), _errors(batch.outputs, moved, magnitude, sweep.name))
+        return (*(so_far or ()), _errors(batch.outputs, moved, magnitude, sweep.name, grids))
 
     def close(errors: Errors, batch: Batch) -> tuple[Any, ...]:
         counted = np.asarray(batch.mask)
@@ -81,35 +83,9 @@ def tally(sweep: Sweep) -> Tally:
     return Tally(gather, close, findings)
 
 
-def has_grid(features: jax.Array, spatial: Sequence[int]) -> bool:
-    """Whether features [N, ...] of images with these spatial sizes have as many spatial dimensions."""
-    return features.ndim == len(spatial) + 2
-
-
 def is_geometric(name: str) -> bool:
     """Whether the transformation, with whatever settings, is one of `GEOMETRIC`."""
     return find(name).name in GEOMETRIC
-
-
-def act_on_grid(features: jax.Array, name: str, magnitude: jax.Array, spatial: Sequence[int]) -> jax.Array:
-    """A geometric transformation of features, as if of the image that they were computed from.
-
-    Args:
-      features: float32 [N, *grid, C].
-      name: one of `GEOMETRIC`, perhaps with settings.
-      magnitude: in the unit for the image; lengths are scaled by grid / spatial.
-      spatial: the image's sizes.
-
-    Returns:
-      [N, *grid, C].
-    """
-    finer = [grid / size for grid, size in zip(features.shape[1:-1], spatial, strict=True)]
-    if find(name).name == "translation":
-        direction = settings_of(name).get("direction", (0, 1))
-        scaled = tuple(part * ratio for part, ratio in zip(direction, finer, strict=True))
-        return transformation(name, direction=scaled)(features, magnitude, None)
-    factor = finer[0] if find(name).name == "shift" else 1.0
-    return transformation(name)(features, factor * magnitude, None)
 
 
 def norms(features: jax.Array) -> jax.Array:
@@ -122,16 +98,14 @@ def relative(error: jax.Array, size: jax.Array) -> jax.Array:
     return jnp.where(size > 0, error / jnp.where(size > 0, size, 1), jnp.sign(error))
 
 
-@functools.partial(jax.jit, static_argnames="name")
+@functools.partial(jax.jit, static_argnames=("name", "grids"))
 def _errors(
-    before: dict[str, jax.Array], after: dict[str, jax.Array], magnitude: jax.Array, name: str
+    before: dict[str, jax.Array], after: dict[str, jax.Array], magnitude: jax.Array, name: str, grids: Grids
 ) -> tuple[dict[str, jax.Array], dict[str, jax.Array]]:
-    spatial = before[INPUT].shape[1:-1]
     equivariance = {}
-    for stage, features in before.items():
-        if is_geometric(name) and has_grid(features, spatial):
-            moved = act_on_grid(features, name, magnitude, spatial)
-            equivariance[stage] = relative(norms(after[stage] - moved), norms(moved))
+    for stage, grid in grids:
+        moved = act_on_grid(name, before[stage], magnitude, grid)
+        equivariance[stage] = relative(norms(after[stage] - moved), norms(moved))
     return equivariance, {stage: norms(after[stage] - features) for stage, features in before.items()}
 
 

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from cnnjax.analysis.findings import Finding
-from cnnjax.analysis.streaming import moments_of
+from cnnjax.analysis.streaming import Moments, jackknife, moments_of
 from cnnjax.analysis.subject import INPUT, Subject, stage_outputs
 from cnnjax.data.feed import standardise
 from cnnjax.filters.plan import flatten, is_kernel
@@ -17,6 +17,9 @@ from cnnjax.layers.auxiliary import AUXILIARY_LOGITS
 from cnnjax.train.chunks import part_of_chunk
 from cnnjax.train.loss import training_loss
 from cnnjax.train.targets import check_labels
+
+GROUPS = 8
+"""Of batches at most, for the interval over them."""
 
 
 def gradient_norms(
@@ -31,14 +34,17 @@ def gradient_norms(
     """The norms of the gradient of the training loss, along the network (Hochreiter 1991; Glorot and Bengio 2010).
 
     `gradient_norm`, with a kernel's path as its stage: |d L / d kernel| (Frobenius), where L is the mean of
-    `cnnjax.train.loss.training_loss` over all images, in nats. `output_gradient_norm`, of each stage (of the
-    standardised images too): the mean over images n of |d L_n / d output_n|, with its interval over images. Where batch
+    `cnnjax.train.loss.training_loss` over all images, with the interval of the jackknife over batches, dealt to
+    `GROUPS` groups; NaN where all images are in one batch. `output_gradient_norm`, of each stage (of the standardised
+    images too): the mean over images n of |d L_n / d output_n|, with its interval over images. Both are at least 0,
+    in nats for each unit of the weight or output. Where batch
     norm ties the images of a batch together, L_n is the sum of their losses. In a linear chain of layers that scale by
     a, it falls by a factor of a with each layer further down: its logarithm has the slope log a.
 
     The network runs as in training: dropout drops, batch norm takes the batch's own statistics, and auxiliary heads
     count. So that statistics are of different images, a last batch with too few is filled up with those before it,
-    whose losses do not count again. Memory grows with the number of images by one number for each stage.
+    whose losses do not count again. Memory does not grow with the number of images; each
+    weight takes `GROUPS` numbers.
 
     Args:
       subject: the network.
@@ -59,18 +65,22 @@ def gradient_norms(
             f"there must be as many labels as images, at least 1, and a batch size of at least 1, not {len(labels)}, "
             f"{len(images)} and {batch_size}"
         )
-    total: dict[str, Any] = {}
-    norms: dict[str, list[np.ndarray]] = {stage: [] for stage in subject.stages}
+    grouped: dict[str, np.ndarray] = {}
+    counted = np.zeros(GROUPS)
+    norms: dict[str, Moments] = {}
     for number, (rows, new) in enumerate(_full_batches(len(images), batch_size)):
         arrays = jnp.asarray(images[rows]), jnp.asarray(labels[rows]), jnp.asarray(new)
         kernels, sizes = _batch_gradients(subject, *arrays, jax.random.fold_in(key, number), label_smoothing)
-        total = {path: np.asarray(part, np.float64) + total.get(path, 0) for path, part in kernels.items()}
+        counted[number % GROUPS] += new.sum()
+        for path, part in kernels.items():
+            grouped.setdefault(path, np.zeros((GROUPS, *part.shape)))[number % GROUPS] += part
         for stage, size in sizes.items():
-            norms[stage].append(np.asarray(size, np.float64)[new])
+            found = moments_of(np.asarray(size)[new])
+            norms[stage] = norms[stage] + found if stage in norms else found
     # Compiled functions sort by name.
-    paths = sorted(total, key=lambda path: subject.stages.index(path.split("/")[0]))
-    findings = [Finding("gradient_norm", float(np.linalg.norm(total[path])) / len(images), path) for path in paths]
-    return findings + [_over_images(stage, np.concatenate(parts)) for stage, parts in norms.items()]
+    paths = sorted(grouped, key=lambda path: subject.stages.index(path.split("/")[0]))
+    findings = [_over_batches(path, grouped[path], counted) for path in paths]
+    return findings + [_over_images(stage, norms[stage]) for stage in subject.stages]
 
 
 def _full_batches(examples: int, batch_size: int) -> Iterator[tuple[slice, np.ndarray]]:
@@ -117,7 +127,16 @@ def _batch_gradients(
     return kernels, {stage: jnp.linalg.norm(g.reshape(len(g), -1), axis=1) for stage, g in by_outputs.items()}
 
 
-def _over_images(stage: str, norms: np.ndarray) -> Finding:
-    found = moments_of(norms)
+def _over_batches(path: str, grouped: np.ndarray, examples: np.ndarray) -> Finding:
+    def norm(summed: tuple[np.ndarray, np.ndarray]) -> np.ndarray:
+        gradient, images = summed
+        return np.asarray(np.linalg.norm(gradient) / images)
+
+    found = jackknife(norm, (grouped, examples), examples)
+    low, high = found.interval()
+    return Finding("gradient_norm", float(found.mean), path, low=float(low), high=float(high))
+
+
+def _over_images(stage: str, found: Moments) -> Finding:
     low, high = found.interval()
     return Finding("output_gradient_norm", float(found.mean), stage, low=float(low), high=float(high))

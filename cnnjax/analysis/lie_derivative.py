@@ -6,11 +6,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from cnnjax.analysis.equivariance import act_on_grid, has_grid, norms, relative
+from cnnjax.analysis.equivariance import norms, relative
 from cnnjax.analysis.findings import Finding
+from cnnjax.analysis.grids import Grids, stage_grids
 from cnnjax.analysis.streaming import moments
 from cnnjax.analysis.subject import Subject, stage_outputs
-from cnnjax.ops.transformations.table import find, transformation
+from cnnjax.ops.transformations.table import act_on_grid, find, transformation
 
 GROUPS = ("translation", "rotation", "scale", "shear", "shift", "stretch")
 """The transformations that undo themselves at the negative magnitude: g_s g_t = g_(s + t)."""
@@ -52,7 +53,9 @@ def lie_derivative_errors(subject: Subject, images: np.ndarray, name: str, batch
     """
     if not is_group(name):
         raise ValueError(f"there is no Lie derivative along {name!r}; there are: {', '.join(GROUPS)}")
-    found = moments(lambda images: _relative_derivatives(subject, images, np.float32(0), name), (images,), batch_size)
+    grids = tuple(stage_grids(subject, images.shape[1:]).items())
+    derivatives = functools.partial(_relative_derivatives, subject, start=np.float32(0), name=name, grids=grids)
+    found = moments(derivatives, (images,), batch_size)
     findings = []
     for stage in subject.stages:
         low, high = found[stage].interval()
@@ -61,11 +64,12 @@ def lie_derivative_errors(subject: Subject, images: np.ndarray, name: str, batch
     return findings
 
 
-@functools.partial(jax.jit, static_argnames="name")
-def _relative_derivatives(subject: Subject, images: jax.Array, start: jax.Array, name: str) -> dict[str, jax.Array]:
+@functools.partial(jax.jit, static_argnames=("name", "grids"))
+def _relative_derivatives(
+    subject: Subject, images: jax.Array, *, start: jax.Array, name: str, grids: Grids
+) -> dict[str, jax.Array]:
     """The relative norm of each image's Lie derivative, [N] by stage. `start` is 0: were it a constant, the compiler
     would work out all coordinates of the interpolation itself, which takes it far longer."""
-    spatial = images.shape[1:-1]
     pixels = images.astype(jnp.float32)
 
     def there_and_back(magnitude: jax.Array) -> tuple[dict[str, jax.Array], dict[str, jax.Array]]:
@@ -73,9 +77,7 @@ def _relative_derivatives(subject: Subject, images: jax.Array, start: jax.Array,
         # At 0 the way back is the identity, so its derivative for features that stay is all that it adds (the product
         # rule); to differentiate the interpolation by the features too would take as long again.
         back = {
-            stage: act_on_grid(jax.lax.stop_gradient(features), name, -magnitude, spatial)
-            for stage, features in there.items()
-            if has_grid(features, spatial)
+            stage: act_on_grid(name, jax.lax.stop_gradient(there[stage]), -magnitude, grid) for stage, grid in grids
         }
         return there, back
 

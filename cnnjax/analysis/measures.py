@@ -80,7 +80,9 @@ def _probes(occasion: Occasion) -> Measured:
 
 
 def _cka(occasion: Occasion) -> Measured:
-    """Between all stages of the run, and with each other run; where it has the same stages, also stage by stage."""
+    """Between all stages of the run, and with each other run; where that has the same stages, also stage by stage:
+    `cka/<other>` is the debiased linear CKA of a stage's output in both runs on the same images, at most 1, where they
+    are alike but for rotation and scale, and about 0 where they are independent (see `cka`)."""
     compare = functools.partial(cka, images=occasion.images, key=occasion.key, batch_size=occasion.settings.batch_size)
     own = compare(occasion.subject, occasion.subject).mean
     findings, arrays = [], {"stages": np.asarray(occasion.subject.stages), "self": own}
@@ -206,6 +208,9 @@ READS: dict[str, tuple[str, ...]] = {
     "transfer": ("epsilons",),
 }
 """Of a measure, which fields of `cnnjax.config.MeasureConfig` decide on its numbers, besides `split` and `images`."""
+
+COMPARED = {"transfer": "arms", "cka": "others"}
+"""Of a measure, the field of `Occasion` that holds the other runs which its numbers depend on too."""
 
 LEAST: dict[str, dict[str, int]] = {
     "equivariance": {"images": 2, "batch_size": 2},

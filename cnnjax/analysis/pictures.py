@@ -28,11 +28,11 @@ def _feature_maps(occasion: Occasion) -> Measured:
 
 
 def _strongest(occasion: Occasion) -> Measured:
-    """The patches of the images that drive the first units of each stage with positions most: [units, k, ...]."""
+    """Of the images that drive the first units of each stage most, the patches; where a unit sees all of an image, as
+    the head's do, the images: [units, k, ...]."""
     arrays = {}
-    found = strongest(
-        occasion.subject, occasion.images, occasion.spatial_stages, batch_size=occasion.settings.batch_size
-    )
+    stages, size = occasion.subject.model.stage_names, occasion.settings.batch_size
+    found = strongest(occasion.subject, occasion.images, stages, batch_size=size)
     for stage, best in found.items():
         arrays[stage] = strongest_patches(occasion.subject, occasion.images, best)[:SHOWN_UNITS]
     return Measured([], arrays)
@@ -89,6 +89,8 @@ def _class_activation(occasion: Occasion) -> Measured:
 
 
 def _fooling(occasion: Occasion) -> Measured:
+    """`fooling by <way>`: the mean over classes of the softmax's probability of the class that an image from noise was
+    made for, in [0, 1] (Nguyen 2015); and the images."""
     shape = occasion.images.shape[1:]
     findings: list[Finding] = []
     arrays: dict[str, np.ndarray] = {}

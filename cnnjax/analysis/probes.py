@@ -40,7 +40,7 @@ def probe_accuracy(
     The classifier is ridge regression onto one-hot labels in closed form (`cnnjax.train.ridge.ridge_path`), on all of
     the stage's outputs as they are. It is fitted on a part of the training images, drawn at random, for every strength;
     the strength that does best on the rest is taken (of equals the strongest), and it alone sees the test images.
-    Accuracy is in 0 ... 1; the interval is over test images (Student's t).
+    Accuracy is in 0 ... 1; the interval is over test images (Wilson's).
 
     Outputs of the stages that together take up to `most_bytes` are computed once and kept, smallest first. Those of
     other stages are computed again whenever they are read, in pieces of a quarter of `most_bytes`. Besides, a matrix of

@@ -21,7 +21,7 @@ class Transfer:
     Attributes:
       names: of the networks, S.
       accuracy: in [0, 1], float64 [made for, shown to], [S, S]; on its diagonal each network is attacked itself.
-      low, high: the ends of its 95% intervals over images, [S, S].
+      low, high: the ends of its 95% intervals over images (Wilson's), [S, S].
     """
 
     names: tuple[str, ...]
@@ -82,9 +82,9 @@ def robustness_curve(
     falls_at = np.full(len(images), np.inf)
     for epsilon in sorted(epsilons):
         standing = np.flatnonzero(falls_at == np.inf)
-        rows = images[standing], aims[standing], standing
-        for mask, batch, classes, places in batches(rows, batch_size) if len(standing) else ():
-            moved = attacked(attack, subject, batch, classes, places, epsilon, key)
+        rows = aims[standing], standing
+        for mask, classes, places in batches(rows, batch_size) if len(standing) else ():
+            moved = attacked(attack, subject, images[places], classes, places, epsilon, key)
             taken = np.asarray(_predicted(subject, moved)) == classes
             fell = taken if targets is not None else ~taken
             falls_at[places[mask & fell]] = epsilon
@@ -147,7 +147,7 @@ def transfer_matrix(
         return np.stack(rows, axis=1)
 
     share = moments(hits, (images, labels, np.arange(len(images))), batch_size)
-    return Transfer(tuple(subjects), share.mean, *share.interval())
+    return Transfer(tuple(subjects), share.mean, *share.share_interval())
 
 
 @jax.jit

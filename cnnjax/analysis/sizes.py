@@ -28,7 +28,7 @@ def size_curve(
       batch_size: images at a time.
 
     Returns:
-      `size/accuracy`, in [0, 1], at each factor as magnitude, with its interval over images.
+      `size/accuracy`, in [0, 1], at each factor as magnitude, with its interval over images (Wilson's).
 
     Raises:
       ValueError: for a factor that is not above 0.
@@ -48,7 +48,7 @@ def size_curve(
         if not _takes(subject, (*spatial, images.shape[-1])):
             continue
         share = moments(right, (images, labels), batch_size)
-        low, high = share.interval()
+        low, high = share.share_interval()
         findings.append(Finding("size/accuracy", float(share.mean), None, float(factor), float(low), float(high)))
     return findings
 

@@ -47,6 +47,22 @@ class Moments:
         error = np.sqrt(self.squares / (self.examples - 1) / self.examples)
         return self.mean - _quantile(self.examples) * error, self.mean + _quantile(self.examples) * error
 
+    def share_interval(self) -> tuple[np.ndarray, np.ndarray]:
+        """As `interval`, where all values are 0 or 1: see `share_interval`."""
+        counts = np.rint(np.asarray(self.mean) * self.examples).astype(int)
+        ends = np.array([share_interval(count, self.examples) for count in counts.ravel().tolist()])
+        low, high = ends.reshape(*counts.shape, 2)[..., 0], ends.reshape(*counts.shape, 2)[..., 1]
+        return low, high
+
+
+def share_interval(count: int, examples: int) -> tuple[float, float]:
+    """The ends, in [0, 1], of the 95% interval of a share of which so many of the examples are (Wilson 1927): also
+    where none or all are, when Student's t would have it sure."""
+    from scipy import stats  # it takes most of a second to load
+
+    interval = stats.binomtest(count, examples).proportion_ci(CONFIDENCE, method="wilson")
+    return float(interval.low), float(interval.high)
+
 
 def moments_of(values: Any) -> Moments:
     """The moments of values [N, ...], one or an array for each of N images; N is at least 1."""

@@ -1,6 +1,7 @@
 """Reading an experiment's file: a config and the arms that are compared."""
 
 import dataclasses
+import inspect
 import itertools
 import re
 import runpy
@@ -45,7 +46,7 @@ class Column:
     Attributes:
       metric: such as `rotation/accuracy`; see `cnnjax.analysis.measures`.
       stage: where the metric has stages.
-      magnitude: where it has magnitudes: the nearest to this one.
+      magnitude: where it has magnitudes; what was found at others is not shown in its place.
     """
 
     metric: str
@@ -91,9 +92,10 @@ def read_experiment(path: str, changes: Mapping[str, Any], arms: list[str] | Non
     `screening()`, `lines()` or `columns()`.
 
     Args:
-      path: a Python file. `get_config()` returns a `Config`; `arms()` returns, by name, the fields that each arm
-        changes (`{"model.width": 32}`), or a whole section (`{"model": ModelConfig("logistic")}`), which no
-        flag then reaches. What the other functions return is described in `Experiment`.
+      path: a Python file. `get_config()` returns a `Config`; `arms()`, or `arms(config)` of that config with the
+        flags' changes, returns, by name, the fields that each arm changes (`{"model.width": 32}`), or a whole section
+        (`{"model": ModelConfig("logistic")}`), which no flag then reaches. What the other functions return is
+        described in `Experiment`.
       changes: from the flags; they win over the file, but not over what makes an arm that arm.
       arms: the names of those wanted; None for all. Those that they take filters from come along.
 
@@ -106,11 +108,17 @@ def read_experiment(path: str, changes: Mapping[str, Any], arms: list[str] | Non
         raise RequestError(f"--config: there is no file {path}" + (f"; {nearest(path, known)}" if known else ""))
     names = _run_file(path, file)
     config = _call(path, names, "get_config")
-    definitions: Mapping[str, Mapping[str, Any]] = _call(path, names, "arms") if "arms" in names else {"only": {}}
     if not isinstance(config, Config):
         raise RequestError(
             f"--config: get_config() of {path} returned {type(config).__name__}; it must return a Config"
         )
+    changed = override(config, changes)
+    definitions: Mapping[str, Mapping[str, Any]] = {"only": {}}
+    if "arms" in names:
+        # An arm of another network has nothing of the config's but what it takes from there itself.
+        reads_config = callable(names["arms"]) and inspect.signature(names["arms"]).parameters
+        given = [changed] if reads_config else []
+        definitions = _call(path, names, "arms", *given)
     if not isinstance(definitions, Mapping) or not definitions:
         raise RequestError(f"--config: arms() of {path} must return a dict of at least one arm")
     for name, fields in definitions.items():
@@ -123,7 +131,6 @@ def read_experiment(path: str, changes: Mapping[str, Any], arms: list[str] | Non
     for name in arms or []:
         if name not in definitions:
             raise RequestError(f"--arms: unknown arm {name!r}; {nearest(name, definitions)}")
-    changed = override(config, changes)
     every = {name: override(changed, fields) for name, fields in definitions.items()}
     chosen = order_arms(every, [name for name in every if arms is None or name in arms])
     if changed.study.baseline and changed.study.baseline not in definitions:
@@ -185,9 +192,9 @@ def _run_file(path: str, file: Path) -> dict[str, Any]:
     return names
 
 
-def _call(path: str, names: Mapping[str, Any], function: str) -> Any:
+def _call(path: str, names: Mapping[str, Any], function: str, *arguments: Config) -> Any:
     try:
-        return names[function]()
+        return names[function](*arguments)
     except Exception as error:
         raise _explained(path, Path(path), error) from None
 

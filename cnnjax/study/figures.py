@@ -1,6 +1,7 @@
 """The figures of a study, by Matplotlib, without a screen and without its global state."""
 
 import dataclasses
+import re
 from collections.abc import Mapping
 
 import numpy as np
@@ -9,11 +10,14 @@ from etils import epath
 from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
 
-from cnnjax.study.statistics import estimate
+from cnnjax.study.statistics import Estimate, estimate
 
 _FILTERS_SHOWN = 16
 MOST_ARMS_DRAWN = 24
 """With more arms, a figure with a curve or a row of filters for each is not drawn."""
+
+# What numbers of the config are called in a figure, where their field's last part does not say it.
+_NUMBERS = {"data.examples": "training examples", "optim.lr": "learning rate"}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -60,23 +64,53 @@ def accuracy_lines(summary: pd.DataFrame, field: str, lines: Mapping[str, Mappin
       field: the number's path in the config.
       lines: by the name of each line, its arms and their numbers.
     """
+    found = {row["arm"]: row["accuracy"] for row in summary.to_dict("records")}
+    sentence = f"Mean over seeds with its 95% interval, over {field}."
+    title = f"Test accuracy over {number_name(field)}"
+    return Picture("lines", title, sentence, _lines_over(found, field, lines, "test accuracy (%)"))
+
+
+def column_lines(
+    found: Mapping[str, Estimate], heading: str, field: str, lines: Mapping[str, Mapping[str, float]]
+) -> Picture:
+    """What was measured of each arm, over a number that arms differ in.
+
+    Args:
+      found: by arm.
+      heading: of the column; one that ends in `(%)` is of shares.
+      field, lines: as in `accuracy_lines`.
+    """
+    name = re.sub(r"\W+", "_", f"lines_{heading}").strip("_")
+    subject = heading.removesuffix(" (%)")
+    title = f"{subject[0].upper()}{subject[1:]}, over {number_name(field)}"
+    sentence = f"Mean over seeds with its 95% interval (of one seed, over images), over {field}."
+    return Picture(name, title, sentence, _lines_over(found, field, lines, heading))
+
+
+def number_name(field: str) -> str:
+    """What a number of the config is called in a title."""
+    return _NUMBERS.get(field, field.rpartition(".")[2].replace("_", " "))
+
+
+def _lines_over(
+    found: Mapping[str, Estimate], field: str, lines: Mapping[str, Mapping[str, float]], quantity: str
+) -> Figure:
     figure = Figure(figsize=(7, 4.2), layout="constrained")
     axes = figure.add_subplot()
-    accuracy = {row["arm"]: row["accuracy"] for row in summary.to_dict("records")}
+    scale = 100 if quantity.endswith("(%)") else 1
     for name, numbers in lines.items():
-        found = {arm: accuracy[arm] for arm in numbers if arm in accuracy and accuracy[arm].seeds}
-        mean, low, high = ([100 * getattr(e, at) for e in found.values()] for at in ("mean", "low", "high"))
+        mine = {arm: found[arm] for arm in numbers if arm in found and found[arm].seeds}
+        mean, low, high = ([scale * getattr(e, at) for e in mine.values()] for at in ("mean", "low", "high"))
         reach = np.array([np.subtract(mean, low), np.subtract(high, mean)])
-        axes.errorbar([numbers[arm] for arm in found], mean, yerr=reach, marker="o", capsize=3, label=plain(name))
+        axes.errorbar([numbers[arm] for arm in mine], mean, yerr=reach, marker="o", capsize=3, label=plain(name))
     if all(number > 0 for numbers in lines.values() for number in numbers.values()):
         axes.set_xscale("log", base=2)
         axes.xaxis.set_major_formatter("{x:g}")
-    axes.set_xlabel(plain(field))
-    axes.set_ylabel("test accuracy (%)")
+    axes.set_xlabel(plain(number_name(field)))
+    axes.set_ylabel(plain(quantity))
     axes.grid(alpha=0.3)
     axes.legend(fontsize="small")
-    sentence = f"Mean over seeds with its 95% interval, over {field}."
-    return Picture("lines", f"Test accuracy over {field}", sentence, figure)
+    return figure
 
 
 def learning_curves(rows: Mapping[str, list[pd.DataFrame]]) -> Picture:

@@ -12,7 +12,14 @@ from cnnjax.study.figures import Picture, plain
 _MOST_COLUMNS = 10
 
 # Maps whose scale is written above each of them.
-_WITH_RANGES = ("feature_maps", "saliency", "occlusion", "class_activation")
+_WITH_RANGES = (
+    "feature_maps",
+    "activation_maximisation",
+    "saliency",
+    "occlusion",
+    "deconvolution",
+    "class_activation",
+)
 
 # Of each picture: its title, and how to read it. A row is an array of the measure, unless said.
 WORDS: dict[str, tuple[str, str]] = {
@@ -22,13 +29,14 @@ WORDS: dict[str, tuple[str, str]] = {
         "written.",
     ),
     "strongest": (
-        "Patches that drive units most",
-        "For the first units of each stage (columns) the patches that drive the unit most, the strongest first.",
+        "Images and patches that drive units most",
+        "For the first units of each stage (columns) the patches that drive the unit most, the strongest first; whole "
+        "images where a unit sees all of them.",
     ),
     "activation_maximisation": (
         "Images made to drive units most",
         "Found by gradient ascent from noise, for the first units of each stage (columns); those of the last are the "
-        "classes.",
+        "classes. From the least to the greatest pixel as written.",
     ),
     "saliency": (
         "Saliency",
@@ -43,7 +51,7 @@ WORDS: dict[str, tuple[str, str]] = {
     "deconvolution": (
         "Deconvolution",
         "The first image, and the strongest activation of the first units of each stage (columns) sent back to the "
-        "pixels; grey is nothing.",
+        "pixels, from the least to the greatest value as written.",
     ),
     "class_activation": (
         "Class activation",
@@ -58,7 +66,7 @@ WORDS: dict[str, tuple[str, str]] = {
     "receptive_field": (
         "Effective receptive field",
         "How much each pixel moves the unit in the middle of each stage, the mean over images of its gradient's size "
-        "(Luo 2016); bright is much.",
+        "(Luo 2016), from black to white as written, for a standardised pixel.",
     ),
 }
 
@@ -81,7 +89,7 @@ def draw_images(arm: str, arrays: Mapping[str, np.ndarray], dimensions: int) -> 
             sure = {row: rows.pop(f"{row} confidence") for row in list(rows) if f"{row} confidence" in rows}
             captions = {row: [f"{value:.0%}" for value in values] for row, values in sure.items()}
         elif name == "receptive_field" and rows:
-            captions = {"stages": [plain(stage) for stage in rows]}
+            captions = {"stages": [f"{plain(stage)}\n{_range(array)}" for stage, array in rows.items()]}
             rows = {"stages": np.stack(list(rows.values()))}
         elif name in _WITH_RANGES:
             captions = {row: list(map(_range, array)) for row, array in rows.items() if row != "image"}

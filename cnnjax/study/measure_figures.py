@@ -1,6 +1,6 @@
 """Figures of what the measures found: over magnitudes, over stages, over both, and along training."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -12,14 +12,16 @@ from matplotlib.figure import Figure
 
 from cnnjax.ops.transformations.table import TRANSFORMATIONS, find
 from cnnjax.study.figures import MOST_ARMS_DRAWN, Picture, plain
-from cnnjax.study.statistics import estimate
+from cnnjax.study.statistics import Estimate, estimate, estimate_measure
 
 _COLUMNS = 4
 # These have figures of their own.
 _TRANSFER = "transfer/from "
 _CONSISTENCY = "random_shift/consistency"
+_CONSISTENCY_TITLE = "Accuracy and consistency"
 
 _ATTACKED = ("fgsm_", "pgd_")
+_NORMS = {"linf": "L∞", "l2": "L2"}
 
 _SURVIVORS = "An image that fell to a smaller change counts as fallen to every greater one."
 
@@ -48,16 +50,16 @@ MEANINGS: dict[str, tuple[str, str]] = {
     ),
     "goodfellow_top": (
         "Goodfellow's score",
-        "How often the most invariant fifth of a stage's units still fire on changed versions of the images that drive "
-        "them most, over how often they fire at all.",
+        "How often the most invariant fifth of a stage's units fire on changed versions of the images that drive them "
+        "most, over how often they fire on any images: 1 is chance, about 100 that they always still fire.",
     ),
     "goodfellow_whole": (
-        "Goodfellow's score, whole set",
-        "How often the most invariant fifth of a stage's units still fire on changed versions of all images that fire "
-        "them, over how often they fire at all.",
+        "Goodfellow's score (whole set)",
+        "How often the most invariant fifth of a stage's units fire on changed versions of all images, over how often "
+        "they fire on untouched ones: 1 is as often, though not necessarily on the same images.",
     ),
     "lie_derivative": (
-        "Lie derivative, relative",
+        "Lie derivative (relative)",
         "How fast the stage stops being equivariant as the image begins to change, relative to the size of its output.",
     ),
     "probe_accuracy": ("accuracy of a linear probe", "A ridge classifier fitted on the stage's output alone."),
@@ -89,18 +91,32 @@ def draw_measures(results: pd.DataFrame) -> list[Picture]:
     Args:
       results: with the columns of `cnnjax.study.results.COLUMNS`.
     """
-    measured = results[results.stage.notna() | results.magnitude.notna()]
     pictures = []
-    for metric, rows in measured.groupby("metric", sort=False):
-        if rows.arm.nunique() > MOST_ARMS_DRAWN or metric == _CONSISTENCY or str(metric).startswith(_TRANSFER):
+    for metric, rows in _by_metric(results):
+        if rows.arm.nunique() > MOST_ARMS_DRAWN or metric == _CONSISTENCY or metric.startswith(_TRANSFER):
             continue
         if rows.stage.isna().all():
-            pictures.append(_over_magnitudes(str(metric), rows))
+            pictures.append(_over_magnitudes(metric, rows))
         elif rows.magnitude.isna().all():
-            pictures.append(_over_stages(str(metric), rows))
+            pictures.append(_over_stages(metric, rows))
         else:
-            pictures.append(_over_both(str(metric), rows))
+            pictures.append(_over_both(metric, rows))
     return pictures + [picture for picture in (transfer_map(results), consistency_scatter(results)) if picture]
+
+
+def too_many_to_draw(results: pd.DataFrame) -> list[str]:
+    """The titles of the figures that `draw_measures` leaves out for the number of arms."""
+    many = [metric for metric, rows in _by_metric(results) if rows.arm.nunique() > MOST_ARMS_DRAWN]
+    return [
+        _CONSISTENCY_TITLE if metric == _CONSISTENCY else _title(metric)
+        for metric in many
+        if not metric.startswith(_TRANSFER)
+    ]
+
+
+def _by_metric(results: pd.DataFrame) -> Iterator[tuple[str, pd.DataFrame]]:
+    measured = results[results.stage.notna() | results.magnitude.notna()]
+    return ((str(metric), rows) for metric, rows in measured.groupby("metric", sort=False))
 
 
 def transfer_map(results: pd.DataFrame) -> Picture | None:
@@ -124,7 +140,7 @@ def transfer_map(results: pd.DataFrame) -> Picture | None:
     axes.set(xlabel="images made for", ylabel="shown to")
     sentence = (
         f"The accuracy of each arm (rows) on images that were changed by {rows.magnitude.iloc[0]:g} of the pixels' "
-        "range (PGD, L-inf) to fool each arm (columns); on the diagonal each is attacked itself. Mean over seeds."
+        "range (PGD in L∞) to fool each arm (columns); on the diagonal each is attacked itself. Mean over seeds."
     )
     return Picture("transfer", "Adversarial images for other arms", sentence, figure)
 
@@ -138,17 +154,17 @@ def consistency_scatter(results: pd.DataFrame) -> Picture | None:
     figure = Figure(figsize=(7, 4.5), layout="constrained")
     axes = figure.add_subplot()
     for arm, mine in rows.groupby("arm", sort=False):
-        across, up = (estimate((100 * found.value).tolist()) for found in (mine, accuracies[accuracies.arm == arm]))
-        reach = [np.nan_to_num([[e.mean - e.low], [e.high - e.mean]]) for e in (across, up)]
-        axes.errorbar(across.mean, up.mean, xerr=reach[0], yerr=reach[1], fmt="o", label=plain(str(arm)))
+        across, up = (estimate_measure(found) for found in (mine, accuracies[accuracies.arm == arm]))
+        reach = [100 * np.nan_to_num([[e.mean - e.low], [e.high - e.mean]]) for e in (across, up)]
+        axes.errorbar(100 * across.mean, 100 * up.mean, xerr=reach[0], yerr=reach[1], fmt="o", label=plain(str(arm)))
     axes.set(xlabel="consistency under random shifts (%)", ylabel="test accuracy (%)")
     axes.grid(alpha=0.3)
     axes.legend(fontsize="x-small", ncols=2)
     sentence = (
         "A network that gives shifted images the same class need not give them the right one: an arm for each point, "
-        "mean over seeds with 95% intervals."
+        "mean over seeds with 95% intervals; of one seed, those over images."
     )
-    return Picture("accuracy_over_consistency", "Accuracy and consistency", sentence, figure)
+    return Picture("accuracy_over_consistency", _CONSISTENCY_TITLE, sentence, figure)
 
 
 def gradient_curves(rows: Mapping[str, list[pd.DataFrame]]) -> Picture | None:
@@ -167,7 +183,11 @@ def gradient_curves(rows: Mapping[str, list[pd.DataFrame]]) -> Picture | None:
     for axes, (arm, curves) in zip(grid.flat, arms.items(), strict=False):
         depths = np.linspace(0, 1, len(curves.columns))
         for depth, (_, values) in zip(depths, curves.items(), strict=True):
-            axes.plot(values.index, values.where(values > 0), marker=".", color=colormaps["viridis"](depth))
+            mean, low, high = (np.array([getattr(e, end) for e in values]) for end in ("mean", "low", "high"))
+            colour, seen = colormaps["viridis"](depth), np.where(mean > 0, mean, np.nan)
+            axes.plot(values.index, seen, marker=".", color=colour)
+            # What an interval has below 0 has no place on the scale.
+            axes.fill_between(values.index, np.where(low > 0, low, seen), high, color=colour, alpha=0.2, lw=0)
         axes.set_yscale("log")
         axes.set_title(plain(arm), fontsize="medium")
         axes.grid(alpha=0.3)
@@ -178,16 +198,24 @@ def gradient_curves(rows: Mapping[str, list[pd.DataFrame]]) -> Picture | None:
     figure.supxlabel("epoch", fontsize="medium")
     figure.supylabel("norm of the gradient", fontsize="medium")
     sentence = (
-        "Of the training loss with respect to each kernel, a line for each, from the start on; the mean over seeds. "
-        "Where lines of the first layers fall far below those of the last, gradients vanish."
+        "Of the training loss with respect to each kernel, a line for each, from the start on; the mean over seeds, "
+        "shaded with the part of its 95% interval that is above 0. Where lines of the first layers fall far below "
+        "those of the last, gradients vanish."
     )
     return Picture("gradients_along_training", "Gradients along training", sentence, figure)
 
 
 def _gradients(rows: pd.DataFrame) -> pd.DataFrame:
-    """By epoch and kernel, the mean over seeds."""
+    """By epoch and kernel, the estimate over seeds."""
     paths = [column for column in rows if str(column).startswith("gradient_norm/")]
-    return rows.groupby("epoch")[paths].mean().dropna(how="all") if paths else pd.DataFrame()
+    if not paths:
+        return pd.DataFrame()
+    measured = rows.dropna(subset=paths, how="all")
+    return pd.DataFrame({path: measured.groupby("epoch")[str(path)].apply(_over_seeds) for path in paths})
+
+
+def _over_seeds(values: pd.Series) -> Estimate:
+    return estimate(values.dropna().tolist())
 
 
 def _over_magnitudes(metric: str, rows: pd.DataFrame) -> Picture:
@@ -240,13 +268,9 @@ def _lines(axes: Axes, rows: pd.DataFrame, over: str) -> None:
 
 def _estimates(rows: pd.DataFrame, over: str) -> Iterable[tuple[Any, float, float, float]]:
     for place, group in rows.groupby(rows[over].astype(float)):
-        over_seeds = estimate(group.value.tolist())
-        low, high = over_seeds.low, over_seeds.high
-        if over_seeds.seeds < 2:
-            first: Any = group.iloc[0]
-            low, high = float(first.low), float(first.high)
-        bounds = np.nan_to_num([low, high], nan=over_seeds.mean)
-        yield place, over_seeds.mean, float(bounds[0]), float(bounds[1])
+        found = estimate_measure(group)
+        low, high = np.nan_to_num([found.low, found.high], nan=found.mean)
+        yield place, found.mean, float(low), float(high)
 
 
 def _meaning(metric: str) -> tuple[str, str]:
@@ -267,11 +291,28 @@ def _magnitude_label(metric: str) -> str:
 
 
 def _picture(metric: str, rows: pd.DataFrame, figure: Figure) -> Picture:
-    first, *rest = metric.replace("_", " ").split("/")
-    title = f"{', '.join(rest)} under {first}".capitalize() if rest else first.capitalize()
     survivors = _SURVIVORS if metric.startswith(_ATTACKED) and metric.endswith("/accuracy") else ""
     sentence = " ".join(filter(None, (_meaning(metric)[1], survivors, _shading(rows))))
-    return Picture(metric.replace("/", "_").replace(" ", "_"), title, sentence, figure)
+    return Picture(metric.replace("/", "_").replace(" ", "_"), _title(metric), sentence, figure)
+
+
+def _title(metric: str) -> str:
+    first, _, rest = metric.partition("/")
+    if not rest:
+        return metric.replace("_", " ").capitalize()
+    words = _meaning(metric)[0]
+    words = f"{words[0].upper()}{words[1:]}"
+    if first == "cka":
+        return f"{words} with {'the next seed' if rest == 'next seed' else rest}"
+    if first == "size":
+        return f"{words} at other sizes"
+    return f"{words} under {_attack(first) if first.startswith(_ATTACKED) else first.replace('_', ' ')}"
+
+
+def _attack(name: str) -> str:
+    """`pgd_linf_targeted` in words."""
+    method, norm, *aim = name.split("_")
+    return f"{method.upper()} in {_NORMS[norm]}{' towards a target' if aim else ''}"
 
 
 def _shading(rows: pd.DataFrame) -> str:

@@ -1,4 +1,5 @@
-"""Measures of finished runs: taken once, kept beside the run, never overwritten."""
+"""Measures of finished runs: taken once and kept beside the run, but for those that compare it with others, which are
+taken again when there are more of these."""
 
 import dataclasses
 import functools
@@ -13,7 +14,7 @@ from etils import epath
 from rich.console import Console
 
 from cnnjax.analysis.lie_derivative import GROUPS, is_group
-from cnnjax.analysis.measures import LEAST, MEASURES, READS, SWEPT, take
+from cnnjax.analysis.measures import COMPARED, LEAST, MEASURES, READS, SWEPT, take
 from cnnjax.analysis.occasion import Measured, Occasion
 from cnnjax.analysis.subject import Subject
 from cnnjax.config import DataConfig, MeasureConfig, RequestError, choose
@@ -23,6 +24,7 @@ from cnnjax.ops.transformations.table import check_transformation
 from cnnjax.study.files import partial, write_json
 from cnnjax.study.findings import measure_file, read_measure
 from cnnjax.study.loading import Run, load
+from cnnjax.study.relatives import Relatives, finished_runs, relatives
 from cnnjax.study.sources import read_sources
 from cnnjax.study.workdir import Study, Unit, read_status
 from cnnjax.train.beginning import starting_variables
@@ -72,8 +74,8 @@ def pieces(measures: MeasureConfig) -> Pieces:
     return found
 
 
-def unmeasured(unit: Unit, measures: MeasureConfig) -> list[str]:
-    """The pieces asked for that a run does not have yet.
+def unmeasured(unit: Unit, measures: MeasureConfig, near: Relatives) -> list[str]:
+    """The pieces asked for that a run does not have yet, or has without a comparison with one of its relatives.
 
     Raises:
       RequestError: if it has one of them by other settings; what is there is not overwritten.
@@ -85,12 +87,15 @@ def unmeasured(unit: Unit, measures: MeasureConfig) -> list[str]:
             wanted.append(piece)
             continue
         before, now = read_measure(path)["settings"], _settings(name, settings)
+        compared = before.pop("compared", [])
         if before != now:
             field = next(field for field in now if before.get(field) != now[field])
             raise RequestError(
                 f"config.measures.{field}: {path} was measured with {before.get(field)!r}, not {now[field]!r}; remove "
                 "it to measure anew"
             )
+        if not set(near.compared(name)) <= set(compared):
+            wanted.append(piece)
     return wanted
 
 
@@ -102,7 +107,12 @@ def to_measure(study: Study) -> list[Unit]:
       RequestError: see `unmeasured`.
     """
     done = [unit for unit in study.units if "test" in read_status(unit).get("metrics", {})]
-    return [unit for unit in done if unmeasured(unit, study.experiment.arms[unit.arm].measures)]
+    finished = finished_runs(study)
+    return [
+        unit
+        for unit in done
+        if unmeasured(unit, study.experiment.arms[unit.arm].measures, relatives(unit, study, finished))
+    ]
 
 
 def measure_study(study: Study, datasets: dict[DataConfig, AnyDataset], console: Console) -> None:
@@ -120,6 +130,7 @@ def measure_study(study: Study, datasets: dict[DataConfig, AnyDataset], console:
     units = to_measure(study)
     arms = study.experiment.arms
     load_once = functools.lru_cache(maxsize=64)(load)
+    finished = finished_runs(study)
     for unit in units:
         config = arms[unit.arm]
         if config.data not in datasets:
@@ -134,15 +145,19 @@ def measure_study(study: Study, datasets: dict[DataConfig, AnyDataset], console:
             line = f"{unit.arm} seed {unit.seed} ({place + 1} of {len(units)}): measuring {piece}"
             console.print(line, markup=False, highlight=False, soft_wrap=True)
 
-        measure_unit(unit, study, datasets[arms[unit.arm].data], load_once, tell)
+        near = relatives(unit, study, finished)
+        measure_unit(unit, study, near, datasets[arms[unit.arm].data], load_once, tell)
 
 
-def measure_unit(unit: Unit, study: Study, dataset: AnyDataset, load_run: Load, tell: Callable[[str], None]) -> None:
+def measure_unit(
+    unit: Unit, study: Study, near: Relatives, dataset: AnyDataset, load_run: Load, tell: Callable[[str], None]
+) -> None:
     """Takes the measures of a finished run that its config asks for and that it does not have.
 
     Args:
       unit: the run.
       study: it belongs to.
+      near: the runs that it is compared with.
       dataset: the run's config's.
       load_run: `cnnjax.load`, or what remembers it.
       tell: told of each piece before it is taken.
@@ -153,21 +168,20 @@ def measure_unit(unit: Unit, study: Study, dataset: AnyDataset, load_run: Load, 
     measures = study.experiment.arms[unit.arm].measures
     split = dataset.test if measures.split == "test" else dataset.validation
     run = load_run(unit.folder)
-    arms, others = _relatives(unit, study, run, load_run)
     occasion = Occasion(
         subject=run.subject,
         images=split.images[: measures.images],
         labels=split.labels[: measures.images],
         training=(cast(np.ndarray, dataset.train.images), dataset.train.labels),
         arm=unit.arm,
-        arms=arms,
-        others=others,
+        arms={arm: load_run(other.folder).subject for arm, other in near.arms.items()},
+        others={name: load_run(other.folder).subject for name, other in near.others.items()},
         settings=measures,
         key=jax.random.key(unit.seed),
         start=functools.partial(_start, unit, study, run, dataset, tell),
     )
     every = pieces(measures)
-    for group in _taken_together({piece: every[piece] for piece in unmeasured(unit, measures)}):
+    for group in _taken_together({piece: every[piece] for piece in unmeasured(unit, measures, near)}):
         names, settings = [name for name, _ in group.values()], next(iter(group.values()))[1]
         tell(", ".join(group))
         try:
@@ -175,7 +189,8 @@ def measure_unit(unit: Unit, study: Study, dataset: AnyDataset, load_run: Load, 
         except ValueError as error:
             raise RequestError(f"config.measures: {', '.join(names)} of {unit.folder}: {error}") from error
         for piece, (name, _) in group.items():
-            _write(unit, piece, _settings(name, settings), measured[name])
+            compared = {"compared": near.compared(name)} if name in COMPARED else {}
+            _write(unit, piece, _settings(name, settings) | compared, measured[name])
 
 
 def _taken_together(wanted: Pieces) -> list[Pieces]:
@@ -201,24 +216,6 @@ def _start(unit: Unit, study: Study, run: Run, dataset: AnyDataset, tell: Callab
     return dataclasses.replace(run.subject, variables=variables)
 
 
-def _relatives(unit: Unit, study: Study, run: Run, load_run: Load) -> tuple[dict[str, Subject], dict[str, Subject]]:
-    """The finished runs of the same images and classes: of the other arms with the same seed; and those that a run is
-    compared with, the next seed of its own arm and the baseline."""
-    same = {}
-    for other in study.units:
-        near = other.seed == unit.seed or (other.arm == unit.arm and other.seed == unit.seed + 1)
-        if near and other != unit and read_status(other).get("state") == "finished":
-            loaded = load_run(other.folder)
-            alike = ("shape", "num_classes", "low", "high")
-            if all(getattr(loaded.dataset, field) == getattr(run.dataset, field) for field in alike):
-                same[other] = loaded.subject
-    arms = {other.arm: subject for other, subject in same.items() if other.seed == unit.seed}
-    others = [subject for other, subject in same.items() if other.seed != unit.seed]
-    baseline = str(study.experiment.baseline)
-    compared = {baseline: arms[baseline]} if baseline in arms else {}
-    return arms, compared | dict(zip(("next seed",), others, strict=False))
-
-
 def _settings(name: str, measures: MeasureConfig) -> dict[str, Any]:
     """What decides on the numbers of a measure."""
     values = json.loads(json.dumps(dataclasses.asdict(measures)))
@@ -226,7 +223,8 @@ def _settings(name: str, measures: MeasureConfig) -> dict[str, Any]:
 
 
 def _write(unit: Unit, piece: str, settings: dict[str, Any], measured: Measured) -> None:
-    """The findings last: where they are, the measure is whole."""
+    """The findings last: where they are, the measure is whole. Where they were, a measure that has not come to its end
+    leaves the old ones, whose settings say that it is to be taken again."""
     path = measure_file(unit, piece)
     path.parent.mkdir(parents=True, exist_ok=True)
     if measured.arrays:

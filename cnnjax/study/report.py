@@ -13,15 +13,16 @@ from cnnjax.config import RequestError, flatten, to_dict
 from cnnjax.filters.plan import flatten as flatten_variables
 from cnnjax.study import screening
 from cnnjax.study.experiment import Lines
-from cnnjax.study.figures import MOST_ARMS_DRAWN, Picture, accuracy_lines, draw, save
+from cnnjax.study.figures import MOST_ARMS_DRAWN, Picture, accuracy_lines, column_lines, draw, save
 from cnnjax.study.files import write_text
 from cnnjax.study.findings import read_arrays
 from cnnjax.study.image_figures import confusion, draw_images, similarity
 from cnnjax.study.loading import Run, load
-from cnnjax.study.measure_figures import draw_measures, gradient_curves
+from cnnjax.study.measure_figures import draw_measures, gradient_curves, too_many_to_draw
 from cnnjax.study.records import read_rows
 from cnnjax.study.results import (
     SPEED_HEADINGS,
+    estimate_columns,
     measured_rows,
     speed_rows,
     summarise,
@@ -60,7 +61,9 @@ def write_report(study: Study) -> None:
     classes = next(iter(firsts.values())).dataset.num_classes if firsts else 0
     drawn = draw(summary, rows, kernels, 1 / classes if classes else 0.0)
     if study.experiment.lines:
-        drawn.insert(0, accuracy_lines(summary, *_numbers(study, study.experiment.lines)))
+        over = _numbers(study, study.experiment.lines)
+        columns = estimate_columns(study, results).items()
+        drawn = [accuracy_lines(summary, *over), *(column_lines(found, name, *over) for name, found in columns), *drawn]
     drawn += draw_measures(results)
     if few and (curves := gradient_curves(rows)):
         drawn.append(curves)
@@ -95,6 +98,7 @@ def write_report(study: Study) -> None:
         findings=screening.findings(table, floor) if study.experiment.screening else [],
         screening_headings=screening.HEADINGS,
         screening_rows=screening.table_rows(table),
+        not_drawn=_not_drawn(study, results),
         pictures=pictures,
         settings=settings(study),
         machine=flatten(study.machine),
@@ -113,6 +117,15 @@ def draw_run(unit: Unit, dimensions: int) -> list[Picture]:
     if "cka/self" in arrays:
         pictures.append(similarity(unit.arm, arrays["cka/self"], arrays["cka/stages"].tolist()))
     return pictures
+
+
+def _not_drawn(study: Study, results: pd.DataFrame) -> str:
+    """Which figures there are too many arms for."""
+    arms = len(study.experiment.arms)
+    if arms <= MOST_ARMS_DRAWN:
+        return ""
+    left_out = ["Learning curves", "First filters", "Pictures and gradients of each arm", *too_many_to_draw(results)]
+    return f"Not drawn, for there are {arms} arms and room for {MOST_ARMS_DRAWN} in a figure: {'; '.join(left_out)}."
 
 
 def _numbers(study: Study, lines: Lines) -> tuple[str, dict[str, dict[str, float]]]:

@@ -1,8 +1,10 @@
 """What the runs of a study found: the tidy table, and the summary of its arms."""
 
+import math
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from cnnjax.config import RequestError
@@ -10,7 +12,7 @@ from cnnjax.study.experiment import Column
 from cnnjax.study.files import write_text
 from cnnjax.study.findings import read_findings
 from cnnjax.study.records import Row, read_rows
-from cnnjax.study.statistics import Estimate, estimate, paired_difference
+from cnnjax.study.statistics import Estimate, estimate, estimate_measure, paired_difference
 from cnnjax.study.workdir import Study, Unit, read_status
 
 COLUMNS = ("arm", "seed", "split", "metric", "stage", "magnitude", "value", "low", "high")
@@ -104,25 +106,39 @@ def summarise(study: Study, results: pd.DataFrame) -> pd.DataFrame:
 
 def measured_rows(study: Study, results: pd.DataFrame) -> list[list[str]]:
     """The table that the experiment's `columns` ask for, as text: each arm, and in each column the mean over seeds of
-    what was found, with its 95% interval."""
+    what was found, with its 95% interval (of one seed, that over images); `–` where nothing was, or several things for
+    a seed."""
+    columns = estimate_columns(study, results)
     return [
-        [arm, *(_found(results, arm, heading, column) for heading, column in study.experiment.columns.items())]
-        for arm in study.experiment.arms
+        [arm, *(_as_text(heading, found[arm]) for heading, found in columns.items())] for arm in study.experiment.arms
     ]
 
 
-def _found(results: pd.DataFrame, arm: str, heading: str, column: Column) -> str:
+def estimate_columns(study: Study, results: pd.DataFrame) -> dict[str, dict[str, Estimate]]:
+    """By heading of the experiment's `columns`, by arm, what was found; of no seed where nothing was, or several things
+    for a seed."""
+    return {
+        heading: {arm: _found(results, arm, column) for arm in study.experiment.arms}
+        for heading, column in study.experiment.columns.items()
+    }
+
+
+def _found(results: pd.DataFrame, arm: str, column: Column) -> Estimate:
     rows = results[(results.arm == arm) & (results.metric == column.metric)]
     if column.stage is not None:
         rows = rows[rows.stage == column.stage]
     if column.magnitude is not None and not rows.empty:
-        away = (rows.magnitude - column.magnitude).abs()
-        rows = rows[away == away.min()]
-    value = estimate(rows.value.tolist())
+        rows = rows[np.isclose(rows.magnitude.astype(float), column.magnitude, rtol=1e-3)]
+    if rows.seed.duplicated().any():
+        return estimate([])  # the column does not say which
+    return estimate_measure(rows)
+
+
+def _as_text(heading: str, value: Estimate) -> str:
     if heading.endswith("(%)") or value.seeds == 0:
         return percent(value)
     mean, low, high = (f"{number:.3g}" for number in (value.mean, value.low, value.high))
-    return mean if value.seeds < 2 else f"{mean} [{low}, {high}]"
+    return mean if math.isnan(value.low) else f"{mean} [{low}, {high}]"
 
 
 def troubles(study: Study) -> list[str]:
@@ -184,7 +200,7 @@ def percent(value: Estimate | None, *, signed: bool = False) -> str:
         return "–"
     form = "{:+.1f}" if signed else "{:.1f}"
     mean, low, high = (form.format(100 * number) for number in (value.mean, value.low, value.high))
-    return mean if value.seeds < 2 else f"{mean} [{low}, {high}]"
+    return mean if math.isnan(value.low) else f"{mean} [{low}, {high}]"
 
 
 def _by_arm(results: pd.DataFrame, metric: str, split: str | None = None) -> dict[str, dict[int, float]]:

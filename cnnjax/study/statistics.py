@@ -3,16 +3,21 @@
 import dataclasses
 import math
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 from scipy import special
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 CONFIDENCE = 0.95
 
 
 @dataclasses.dataclass(frozen=True)
 class Estimate:
-    """A mean over seeds and its 95% interval (Student's t); the interval is NaN for fewer than two seeds."""
+    """A mean over seeds and its 95% interval (Student's t); the interval is NaN for fewer than two seeds, unless it is
+    one over images."""
 
     mean: float
     low: float
@@ -28,6 +33,19 @@ def estimate(values: Sequence[float]) -> Estimate:
     spread = float(np.std(values, ddof=1)) / math.sqrt(len(values))
     reach = float(special.stdtrit(len(values) - 1, (1 + CONFIDENCE) / 2)) * spread
     return Estimate(mean, mean - reach, mean + reach, len(values))
+
+
+def estimate_measure(rows: "pd.DataFrame") -> Estimate:
+    """The mean over seeds of what a measure found, with its interval; of one seed, with that over images.
+
+    Args:
+      rows: one for each seed, with `value`, `low` and `high`; the last two may be missing.
+    """
+    found = estimate(rows.value.tolist())
+    if found.seeds != 1:
+        return found
+    low, high = rows[["low", "high"]].astype(float).iloc[0]
+    return Estimate(found.mean, low, high, 1)
 
 
 def paired_difference(values: dict[int, float], baseline: dict[int, float]) -> Estimate:

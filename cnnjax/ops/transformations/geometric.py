@@ -3,7 +3,8 @@
 All take images [N, H, W, C] of floating point and a magnitude, a scalar or [N], one for each image; they are
 differentiable in both and leave the image as it is at magnitude 0. They return the shape and dtype of the images. They
 raise ValueError for another shape, border or interpolation. `border` and `interpolation` are those of
-`cnnjax.ops.transformations.warps.resample`.
+`cnnjax.ops.transformations.warps.resample`. With a `grid`, what is given are features that lie on it, and they move as
+the image does: magnitudes and the centre are still the image's.
 """
 
 from typing import Literal, get_args
@@ -12,7 +13,7 @@ import jax
 import jax.numpy as jnp
 
 from cnnjax.ops.transformations.magnitudes import per_example
-from cnnjax.ops.transformations.warps import Interpolation, WarpBorder, centred_grid, resample, resample_centred
+from cnnjax.ops.transformations.warps import Grid, Interpolation, WarpBorder, pixel_grid, places, resample, resample_at
 
 Axis = Literal["vertical", "horizontal"]
 
@@ -25,6 +26,7 @@ def translation(
     border: WarpBorder = "circular",
     crop: int = 0,
     interpolation: Interpolation = "linear",
+    grid: Grid | None = None,
 ) -> jax.Array:
     """The image moved by `magnitude` pixels times the direction, to the right unless said; whole pixels are exact.
 
@@ -36,6 +38,7 @@ def translation(
       crop: how many pixels are cut off at each side of the result. While no more than these are moved, all that is seen
         are pixels of the image, as if a camera had moved over a larger scene.
       interpolation: between pixels.
+      grid: see above.
 
     Returns:
       [N, H - 2 crop, W - 2 crop, C].
@@ -47,8 +50,9 @@ def translation(
     height, width = images.shape[1:3]
     if crop < 0 or 2 * crop >= min(height, width):
         raise ValueError(f"a crop of {crop} pixels at each side of {height} x {width} is negative or leaves nothing")
-    rows = jnp.arange(crop, height - crop)[None, :, None] - direction[0] * moved
-    columns = jnp.arange(crop, width - crop)[None, None, :] - direction[1] * moved
+    down, right = grid.step if grid else (1.0, 1.0)
+    rows = jnp.arange(crop, height - crop)[None, :, None] - direction[0] * moved / down
+    columns = jnp.arange(crop, width - crop)[None, None, :] - direction[1] * moved / right
     return resample(images, (rows, columns), border=border, interpolation=interpolation)
 
 
@@ -58,14 +62,17 @@ def rotation(
     *,
     border: WarpBorder = "zeros",
     interpolation: Interpolation = "linear",
+    grid: Grid | None = None,
 ) -> jax.Array:
     """The image turned counter-clockwise about its centre by `magnitude` degrees; any.
 
     Multiples of 90 are exact: always half a turn, and a quarter if height and width are both even or both odd.
     """
     cosine, sine = cosine_and_sine(per_example(magnitude, images, 2)[..., 0])
-    down, right = centred_grid(images.shape[1:3])
-    return resample_centred(images, (cosine * down + sine * right, cosine * right - sine * down), border, interpolation)
+    grid = grid or pixel_grid(images.shape[1:3])
+    down, right = places(images.shape[1:3], grid)
+    turned = (cosine * down + sine * right, cosine * right - sine * down)
+    return resample_at(images, turned, grid, border, interpolation)
 
 
 def scale(
@@ -74,11 +81,13 @@ def scale(
     *,
     border: WarpBorder = "zeros",
     interpolation: Interpolation = "linear",
+    grid: Grid | None = None,
 ) -> jax.Array:
     """The image made 2 ** `magnitude` times as large about its centre: in octaves; any, -1 halves and 1 doubles it."""
     factor = jnp.exp2(-per_example(magnitude, images, 2)[..., 0])
-    down, right = centred_grid(images.shape[1:3])
-    return resample_centred(images, (factor * down, factor * right), border, interpolation)
+    grid = grid or pixel_grid(images.shape[1:3])
+    down, right = places(images.shape[1:3], grid)
+    return resample_at(images, (factor * down, factor * right), grid, border, interpolation)
 
 
 def shear(
@@ -87,17 +96,21 @@ def shear(
     *,
     border: WarpBorder = "zeros",
     interpolation: Interpolation = "linear",
+    grid: Grid | None = None,
 ) -> jax.Array:
     """Each row moved to the right by `magnitude` columns for each row that it lies above the centre; any.
 
     A positive magnitude slants as italics do.
     """
     slope = per_example(magnitude, images, 2)[..., 0]
-    down, right = centred_grid(images.shape[1:3])
-    return resample_centred(images, (down, right + slope * down), border, interpolation)
+    grid = grid or pixel_grid(images.shape[1:3])
+    down, right = places(images.shape[1:3], grid)
+    return resample_at(images, (down, right + slope * down), grid, border, interpolation)
 
 
-def reflection(images: jax.Array, magnitude: jax.typing.ArrayLike, *, axis: Axis = "vertical") -> jax.Array:
+def reflection(
+    images: jax.Array, magnitude: jax.typing.ArrayLike, *, axis: Axis = "vertical", grid: Grid | None = None
+) -> jax.Array:
     """(1 - `magnitude`) of the image plus `magnitude` of its mirror image; in [0, 1], and exact at 1.
 
     Between 0 and 1 one dissolves into the other, for there is no path of rigid motions in the plane.
@@ -106,12 +119,18 @@ def reflection(images: jax.Array, magnitude: jax.typing.ArrayLike, *, axis: Axis
       images: see above.
       magnitude: the mirror image's share.
       axis: the mirror's, through the centre: `vertical` swaps left and right, `horizontal` above and below.
+      grid: see above.
 
     Raises:
       ValueError: see above, and for another axis.
     """
     share = per_example(magnitude, images, 2)
-    mirrored = jnp.flip(images, 2 if _is_vertical(axis) else 1)
+    if grid is None:
+        mirrored = jnp.flip(images, 2 if _is_vertical(axis) else 1)
+    else:
+        down, right = places(images.shape[1:3], grid)
+        across = (down, -right) if _is_vertical(axis) else (-down, right)
+        mirrored = resample_at(images, across, grid, "zeros", "linear")
     return ((1 - share) * images + share * mirrored).astype(images.dtype)
 
 
@@ -123,6 +142,7 @@ def perspective(
     distance: float = 2.0,
     border: WarpBorder = "zeros",
     interpolation: Interpolation = "linear",
+    grid: Grid | None = None,
 ) -> jax.Array:
     """The image as a flat picture turned by `magnitude` degrees about an axis through its centre, seen by a camera.
 
@@ -136,6 +156,7 @@ def perspective(
       distance: of the camera, in lengths of the longer side of the image; 1 at least.
       border: what is seen beyond the picture.
       interpolation: between pixels.
+      grid: see above.
 
     Raises:
       ValueError: see above, for another axis, and for a camera that is too near.
@@ -143,12 +164,13 @@ def perspective(
     if distance < 1:
         raise ValueError(f"the camera has to be 1 length of the image away at least; given {distance}")
     cosine, sine = cosine_and_sine(per_example(magnitude, images, 2)[..., 0])
-    down, right = centred_grid(images.shape[1:3])
+    grid = grid or pixel_grid(images.shape[1:3])
+    down, right = places(images.shape[1:3], grid)
     across, level = (right, down) if _is_vertical(axis) else (down, right)
-    depth = sine / (distance * max(images.shape[1:3]))
+    depth = sine / (distance * max(grid.extent))
     u = across / (cosine - across * depth)
     v = level * (1 + u * depth)
-    return resample_centred(images, (v, u) if _is_vertical(axis) else (u, v), border, interpolation)
+    return resample_at(images, (v, u) if _is_vertical(axis) else (u, v), grid, border, interpolation)
 
 
 def cosine_and_sine(degrees: jax.Array) -> tuple[jax.Array, jax.Array]:

@@ -2,7 +2,8 @@
 
 A magnitude is a scalar or [N], one for each signal. All are differentiable in signals and magnitude, leave the signal
 as it is at magnitude 0, return the shape and dtype of the signals, and raise ValueError for another shape or dtype.
-`border` and `interpolation` are those of `cnnjax.ops.transformations.warps.resample`.
+`border` and `interpolation` are those of `cnnjax.ops.transformations.warps.resample`; `grid` is as in
+`cnnjax.ops.transformations.geometric`.
 """
 
 import math
@@ -11,7 +12,7 @@ import jax
 import jax.numpy as jnp
 
 from cnnjax.ops.transformations.magnitudes import keys_of_examples, per_example
-from cnnjax.ops.transformations.warps import Interpolation, WarpBorder, centred_grid, resample, resample_centred
+from cnnjax.ops.transformations.warps import Grid, Interpolation, WarpBorder, pixel_grid, places, resample, resample_at
 
 
 def shift(
@@ -20,10 +21,13 @@ def shift(
     *,
     border: WarpBorder = "circular",
     interpolation: Interpolation = "linear",
+    grid: Grid | None = None,
 ) -> jax.Array:
     """The signal delayed by `magnitude` samples; any, and exact for whole ones."""
     moved = per_example(magnitude, signals, 1)[..., 0]
-    return resample(signals, (jnp.arange(signals.shape[1])[None] - moved,), border=border, interpolation=interpolation)
+    (step,) = grid.step if grid else (1.0,)
+    coordinates = (jnp.arange(signals.shape[1])[None] - moved / step,)
+    return resample(signals, coordinates, border=border, interpolation=interpolation)
 
 
 def stretch(
@@ -32,11 +36,13 @@ def stretch(
     *,
     border: WarpBorder = "edge",
     interpolation: Interpolation = "linear",
+    grid: Grid | None = None,
 ) -> jax.Array:
     """The signal made 2 ** `magnitude` times as long about its middle: in octaves; any, -1 halves and 1 doubles it."""
     factor = jnp.exp2(-per_example(magnitude, signals, 1)[..., 0])
-    (after,) = centred_grid(signals.shape[1:2])
-    return resample_centred(signals, (factor * after,), border, interpolation)
+    grid = grid or pixel_grid(signals.shape[1:2])
+    (after,) = places(signals.shape[1:2], grid)
+    return resample_at(signals, (factor * after,), grid, border, interpolation)
 
 
 def gain(signals: jax.Array, magnitude: jax.typing.ArrayLike) -> jax.Array:

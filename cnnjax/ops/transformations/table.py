@@ -16,6 +16,7 @@ from cnnjax.ops.transformations.geometric import perspective, reflection, rotati
 from cnnjax.ops.transformations.neighbourhood import blur, stroke_weight
 from cnnjax.ops.transformations.photometric import brightness, contrast, gamma
 from cnnjax.ops.transformations.signals import gain, shift, signal_noise, stretch
+from cnnjax.ops.transformations.warps import Grid
 
 Apply = Callable[[jax.Array, jax.typing.ArrayLike, jax.Array | None], jax.Array]
 
@@ -81,6 +82,18 @@ def transformation(name: str, *, low: float = 0.0, high: float = 255.0, **settin
         return entry.function(images, magnitude, key, low, high, **settings)
 
     return apply
+
+
+def act_on_grid(name: str, features: jax.Array, magnitude: jax.typing.ArrayLike, grid: Grid) -> jax.Array:
+    """Features [N, *positions, C] that lie on a grid in an image, moved as the image would be.
+
+    Args:
+      name: as in `transformation`, of one that takes a `grid`: those of `geometric`, `shift` and `stretch`.
+      features: of floating point.
+      magnitude: for the image.
+      grid: of the features.
+    """
+    return find(name).function(features, magnitude, None, 0.0, 0.0, **settings_of(name), grid=grid)
 
 
 def default_magnitudes(name: str, count: int = 21) -> np.ndarray:
@@ -155,7 +168,7 @@ def _entry(
     transform: Callable[..., jax.Array], unit: str, range: tuple[float, float], dimensions: int = 2
 ) -> Transformation:
     parameters = inspect.signature(transform).parameters
-    named = tuple(name for name, parameter in parameters.items() if parameter.kind is parameter.KEYWORD_ONLY)
+    keywords = [name for name, parameter in parameters.items() if parameter.kind is parameter.KEYWORD_ONLY]
 
     def function(
         images: jax.Array,
@@ -168,7 +181,8 @@ def _entry(
         offered = {"key": key, "low": low, "high": high}
         return transform(images, magnitude, **{n: v for n, v in offered.items() if n in parameters}, **settings)
 
-    return Transformation(transform.__name__, function, unit, range, dimensions, "key" in parameters, named)
+    settings = tuple(name for name in keywords if name != "grid")  # which `act_on_grid` passes, and no request
+    return Transformation(transform.__name__, function, unit, range, dimensions, "key" in parameters, settings)
 
 
 TRANSFORMATIONS: Mapping[str, Transformation] = MappingProxyType(

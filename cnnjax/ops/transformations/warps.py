@@ -1,5 +1,6 @@
 """Resampling at any coordinates, differentiable in them, and exact where they are whole numbers."""
 
+import dataclasses
 import functools
 import itertools
 import math
@@ -13,6 +14,22 @@ from cnnjax.ops.transformations.magnitudes import working_dtype
 
 WarpBorder = Literal["circular", "zeros", "edge"]
 Interpolation = Literal["linear", "cubic"]
+
+
+@dataclasses.dataclass(frozen=True)
+class Grid:
+    """Where the elements of an array lie in an image, for each spatial dimension: those of features, to be moved as the
+    image is.
+
+    Attributes:
+      extent: the image's size.
+      first: where the first element lies, in pixels from the image's centre.
+      step: from one element to the next, in pixels.
+    """
+
+    extent: tuple[int, ...]
+    first: tuple[float, ...]
+    step: tuple[float, ...]
 
 
 def resample(
@@ -75,18 +92,33 @@ def hat(distance: jax.Array) -> jax.Array:
     return jnp.maximum(1 - jnp.maximum(distance, -distance), 0)
 
 
-def centred_grid(spatial: Sequence[int]) -> list[jax.Array]:
-    """The places of the elements counted from the grid's centre, for each dimension: [1, ..., size, ..., 1]."""
-    offsets = [jnp.arange(size) - (size - 1) / 2 for size in spatial]
-    return [grid[None] for grid in jnp.meshgrid(*offsets, indexing="ij", sparse=True)]
+def pixel_grid(spatial: Sequence[int]) -> Grid:
+    """The image's own, of these sizes."""
+    return Grid(tuple(spatial), tuple(-(size - 1) / 2 for size in spatial), (1.0,) * len(spatial))
 
 
-def resample_centred(
-    x: jax.Array, offsets: Sequence[jax.Array], border: WarpBorder, interpolation: Interpolation
+def places(spatial: Sequence[int], grid: Grid) -> list[jax.Array]:
+    """Where elements lie, in pixels from the image's centre, for each dimension: [1, ..., size, ..., 1]."""
+    along = zip(spatial, grid.first, grid.step, strict=True)
+    return _crossed([first + step * jnp.arange(size) for size, first, step in along])
+
+
+def resample_at(
+    x: jax.Array, looked_at: Sequence[jax.Array], grid: Grid, border: WarpBorder, interpolation: Interpolation
 ) -> jax.Array:
-    """As `resample`, with coordinates that count from the grid's centre."""
-    coordinates = [offset + (size - 1) / 2 for offset, size in zip(offsets, x.shape[1:-1], strict=True)]
+    """As `resample`, with coordinates in pixels from the image's centre, of an array that lies on the grid."""
+    spatial = x.shape[1:-1]
+    elements = _crossed([jnp.arange(size) for size in spatial])
+    # By how far each looks away from its own place: whatever the step, an element that stays has no rounding.
+    coordinates = [
+        element + (target - place) / step
+        for element, target, place, step in zip(elements, looked_at, places(spatial, grid), grid.step, strict=True)
+    ]
     return resample(x, coordinates, border=border, interpolation=interpolation)
+
+
+def _crossed(along: Sequence[jax.Array]) -> list[jax.Array]:
+    return [axis[None] for axis in jnp.meshgrid(*along, indexing="ij", sparse=True)]
 
 
 def _taps(
