@@ -182,7 +182,7 @@ _stack = jax.jit(jnp.stack)
 def _correct(
     gram: jax.Array, right: jax.Array, upper: jax.Array, solution: jax.Array, strength: float, most: int
 ) -> jax.Array:
-    """A solution, corrected by what it leaves at most so often.
+    """A solution, corrected by what it leaves, at most so often and no longer than corrections grow smaller by half.
 
     The factor is off by rounding of the largest eigenvalue; what a solution leaves is known far better. First the
     solution under the penalty is found, which has nothing in directions that rounding hides; then, from there, that
@@ -190,17 +190,20 @@ def _correct(
     """
     rounding = _ROUNDING * jnp.finfo(gram.dtype).eps
 
-    def correctable(state: tuple[jax.Array, jax.Array, jax.Array]) -> jax.Array:
-        number, solution, change = state
-        return (number < most) & (change > rounding * jnp.linalg.norm(solution))
+    State = tuple[jax.Array, jax.Array, jax.Array, jax.Array]
 
-    def refine(state: tuple[jax.Array, jax.Array, jax.Array]) -> tuple[jax.Array, jax.Array, jax.Array]:
-        number, solution, _ = state
+    def correctable(state: State) -> jax.Array:
+        number, solution, change, before = state
+        return (number < most) & (change > rounding * jnp.linalg.norm(solution)) & (change < before / 2)
+
+    def refine(state: State) -> State:
+        number, solution, before, _ = state
         rest = right - _matmul("ij,jk->ik", gram, solution) - strength * solution
         change = jax.scipy.linalg.cho_solve((upper.T, True), rest)
-        return number + 1, solution + change, jnp.linalg.norm(change)
+        return number + 1, solution + change, jnp.linalg.norm(change), before
 
-    return jax.lax.while_loop(correctable, refine, (jnp.int32(0), solution, jnp.float32(jnp.inf)))[1]
+    start: State = jnp.int32(0), solution, jnp.float32(1e37), jnp.float32(jnp.inf)
+    return jax.lax.while_loop(correctable, refine, start)[1]
 
 
 @jax.jit
