@@ -45,6 +45,7 @@ class PlantedRuns:
         interruption: Any,
         extent: Extent,
         features: Any,
+        profile: None,
     ) -> Study:
         self.calls.append(([f"{unit.arm}/{unit.seed}" for unit in units], extent.until, extent.test))
         for unit in units:

@@ -141,9 +141,12 @@ def cost(plan: str, toy: Dataset, monkeypatch: pytest.MonkeyPatch) -> tuple[floa
     """Operations of the compiled step, and how many numbers are trained and how many the optimiser keeps."""
     operations: list[float] = []
 
-    def analyse(task: Task, function: Callable[..., Any], shard: jax.Array, state: Any, inputs: Any) -> None:
-        if function.__name__ == "train_here":  # its loop over steps counts once
-            operations.append(spread(function).lower(shard, state, inputs).compile().cost_analysis()["flops"])
+    def analyse(task: Task, function: Callable[..., Any], shard: jax.Array, state: Any, inputs: Any) -> Any:
+        if function.__name__ != "train_here":
+            return None
+        compiled = spread(function).lower(shard, state, inputs).compile()
+        operations.append(compiled.cost_analysis()["flops"])  # its loop over steps counts once
+        return compiled
 
     monkeypatch.setattr(program, "_compile", analyse)
     jax.config.update("jax_disable_most_optimizations", True)  # of machine code, which is not run here
