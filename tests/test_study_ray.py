@@ -95,6 +95,7 @@ def test_stopped_study_goes_on_and_ends_as_it_would_have_alone(tmp_path: Path, c
         assert outcome(tmp_path / "ray", arm) == outcome(tmp_path / "local", arm)
 
 
+@pytest.mark.slow
 def test_run_of_a_lost_node_goes_on_elsewhere_and_ends_as_it_would_have_alone(tmp_path: Path, cluster: Any) -> None:
     epochs = "--config.train.epochs=40"
     process = start_on(cluster, tmp_path / "ray", epochs)
