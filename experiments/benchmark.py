@@ -16,7 +16,7 @@ import importlib
 from collections.abc import Callable
 
 import jax
-from absl import app, flags
+from absl import app, flags, logging
 
 from cnnjax.config import RequestError, choose
 
@@ -42,6 +42,7 @@ def part(name: str) -> Callable[[int, int, int], None]:
 
 def main(_: list[str]) -> None:
     """Prints the machine, and a line or more for each part."""
+    logging.set_verbosity(logging.ERROR)
     print(f"{jax.device_count()} x {jax.devices()[0].device_kind}, JAX {jax.__version__}")
     for name in WANTED.value:
         try:

@@ -76,19 +76,17 @@ def told(ratios: list[float]) -> str:
 
 
 def population(rounds: int, steps: int, batch_size: int) -> None:
-    """Images a second of 16 runs together, in either form, over those of one after another."""
+    """Images a second of 16 runs together, in either form, over those of the same 16 one after another."""
     config = lenet5(batch_size)
     dataset, shared = load_dataset(config.data), Shared()
-    one = assembled_turn(assemble_alone(make_member(config, dataset, 0, shared, Interruption()), shared), steps)
+    alone = [make_member(config, dataset, seed, shared, Interruption()) for seed in range(MEMBERS)]
+    turns = {"alone": [assembled_turn(assemble_alone(member, shared), steps) for member in alone]}
+    turns |= {form: [assembled_turn(assemble_population(MEMBERS, form, config, dataset), steps)] for form in FORMS}
+    rounds_taken = [{side: sum(map(seconds, each)) for side, each in turns.items()} for _ in range(rounds + 1)][1:]
     for form in FORMS:
-        together = assembled_turn(assemble_population(MEMBERS, form, config, dataset), steps)
-        ratios = []
-        for number in range(rounds + 1):
-            taken = MEMBERS * seconds(one), seconds(together)
-            if number:
-                ratios.append(taken[0] / taken[1])
-        rate = MEMBERS * steps * batch_size / taken[1]
-        print(f"population: {MEMBERS} lenet5 together ({form}) {rate:.0f} images/s, ratio {told(ratios)} to one by one")
+        rate = MEMBERS * steps * batch_size / statistics.median(taken[form] for taken in rounds_taken)
+        ratio = told([taken["alone"] / taken[form] for taken in rounds_taken])
+        print(f"population: {MEMBERS} lenet5 together ({form}) {rate:.0f} images/s, ratio {ratio} to one by one")
 
 
 def assemble_population(members: int, form: Form, config: Config, dataset: Dataset) -> Assembly:

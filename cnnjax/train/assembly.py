@@ -12,9 +12,7 @@ from cnnjax.data.augmentation import Augmentation
 from cnnjax.data.dataset import DataSummary
 from cnnjax.data.feed import Feed
 from cnnjax.data.streamed import AnyDataset, StreamedDataset
-from cnnjax.filters.features import (
-    MOST_FEATURE_BYTES,
-)
+from cnnjax.filters.features import MOST_FEATURE_BYTES
 from cnnjax.filters.greedy import Between
 from cnnjax.filters.plan import Flat
 from cnnjax.filters.saved import Saved
@@ -28,11 +26,7 @@ from cnnjax.train.loop import Plan, boundaries
 from cnnjax.train.optimiser import make_optimiser
 from cnnjax.train.population import Form, Slots, compile_population
 from cnnjax.train.program import Program, compile_program
-from cnnjax.train.setup import (
-    Blueprint,
-    Partition,
-    build_model,
-)
+from cnnjax.train.setup import Blueprint, Partition, build_model
 from cnnjax.train.state import TrainState, initial_state
 from cnnjax.train.step import Inputs, Keys, Task
 from cnnjax.train.streaming import Streams, batch_feeds, compile_streamed
