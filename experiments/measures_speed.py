@@ -35,6 +35,7 @@ def occasion() -> Occasion:
         images=np.concatenate([split.images for split in splits])[rows],
         labels=np.concatenate([split.labels for split in splits])[rows],
         training=(dataset.train.images, dataset.train.labels),
+        training_part=(dataset.train.images[: IMAGES.value], dataset.train.labels[: IMAGES.value]),
         arm=run.arm,
         arms={},
         others={"itself": run.subject},

@@ -1,6 +1,8 @@
 """Every measure by its name, in one and two dimensions, on a network of nothing but chance."""
 
+import dataclasses
 import functools
+from typing import Any, cast
 
 import jax
 import numpy as np
@@ -58,7 +60,8 @@ def occasion(dimensions: int) -> Occasion:
     labels = np.arange(100) % 3
     settings = MeasureConfig(transformations=ALONG[dimensions], magnitudes=3, epsilons=(0.0, 0.1), batch_size=50)
     arms, key = {"learned": two}, jax.random.key(0)
-    return Occasion(one, images, labels, (images, labels), "random", arms, arms, settings, key, lambda: two)
+    seen = images, labels
+    return Occasion(one, *seen, seen, seen, "random", arms, arms, settings, key, lambda: two)
 
 
 def test_every_measure_has_its_metrics_here() -> None:
@@ -86,6 +89,38 @@ def test_measure(name: str, dimensions: int) -> None:
     if name in PICTURES:
         assert measured.arrays
         assert all(np.isfinite(array).all() and array.size for array in measured.arrays.values())
+
+
+class OnDisk:
+    """Images that are read when they are looked at, fewer than all at a time."""
+
+    def __init__(self, images: np.ndarray) -> None:
+        self._images = images
+        self.shape, self.ndim, self.dtype = images.shape, images.ndim, images.dtype
+
+    def __len__(self) -> int:
+        return len(self._images)
+
+    def __getitem__(self, index: Any) -> np.ndarray:
+        read = self._images[index]
+        assert read.ndim < self.ndim or len(read) <= len(self) / 2
+        return read
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        name if name in (*QUICK, "probes", "strongest") else pytest.param(name, marks=pytest.mark.slow)
+        for name in MEASURES
+    ],
+)
+def test_images_are_read_a_batch_at_a_time(name: str) -> None:
+    shown = occasion(2)
+    read = cast(np.ndarray, OnDisk(shown.images)), shown.labels
+    streamed = dataclasses.replace(shown, images=read[0], training=read, training_part=read)
+    found, expected = (take([name], each)[name] for each in (streamed, shown))
+    assert found.findings == expected.findings
+    jax.tree.map(np.testing.assert_array_equal, found.arrays, expected.arrays)
 
 
 def test_what_drives_the_classes_are_whole_images() -> None:

@@ -162,9 +162,12 @@ def attacked(
       key: as in `pgd`.
 
     Raises:
-      ValueError: for an illegal epsilon, or `pgd` without a key.
+      ValueError: for an illegal epsilon or pixel, or `pgd` without a key.
     """
     originals = np.asarray(images, np.float32)
+    least, greatest = originals.min(), originals.max()
+    if not (np.float32(subject.low) <= least and greatest <= np.float32(subject.high)):
+        raise ValueError(f"legal pixels lie from {subject.low} to {subject.high}; given {least} to {greatest}")
     radius = _radius(subject, epsilon, originals[0].size)
     uphill = 1.0 if attack.targeted else -1.0
     if attack.method == "pgd" and key is None:
@@ -233,13 +236,11 @@ def _radius(subject: Subject, epsilon: float, pixels: int) -> np.float32:
 
 
 def check_attackable(subject: Subject, images: np.ndarray, classes: np.ndarray) -> None:
-    """Raises ValueError unless the images [N, *spatial, C] are legal and the classes [N] are of the network."""
+    """Raises ValueError unless the images are [N, *spatial, C] and the classes [N] are of the network. Whether the
+    pixels are legal is seen batch by batch, by `attacked`."""
     if images.ndim < 3 or images.shape[-1] != len(subject.mean) or len(images) == 0:
         expected = f"[N, *spatial, {len(subject.mean)}] with N of at least 1"
         raise ValueError(f"images must be {expected}; given shape {images.shape}")
-    least, greatest = images.min(), images.max()
-    if not (np.float32(subject.low) <= np.float32(least) and np.float32(greatest) <= np.float32(subject.high)):
-        raise ValueError(f"legal pixels lie from {subject.low} to {subject.high}; given {least} to {greatest}")
     check_classes(classes, len(images), class_count(subject, images.shape[1:]))
 
 

@@ -14,7 +14,7 @@ import numpy as np
 from cnnjax.analysis.findings import Finding
 from cnnjax.analysis.streaming import batches, group_weights, jackknife
 from cnnjax.analysis.sweep import Batch, Outputs, Sweep, Tally, walk
-from cnnjax.analysis.transformed import numbered, transformed_outputs
+from cnnjax.analysis.transformed import transformed_outputs
 from cnnjax.analysis.units import chosen_units, drawn_units
 
 ONE_FIRES_IN = 100
@@ -114,26 +114,26 @@ def tally(sweep: Sweep, *, strongest: int = 5, units: int = 1024) -> Tally:
 
 def _thresholds(sweep: Sweep, strongest: int, units: int) -> Thresholds:
     """One pass over the untouched images, which keeps each unit's greatest activations."""
-    images = sweep.images[:REFERENCE]
-    firing = len(images) // ONE_FIRES_IN
+    examples = min(len(sweep.images), REFERENCE)
+    firing = examples // ONE_FIRES_IN
     if min(firing, strongest, units) < 1 or sweep.key is None:
         raise ValueError(
             f"to fire on 1% needs {ONE_FIRES_IN} images at least, one strongest image and unit, and a key; given "
-            f"{len(images)}, {strongest}, {units} and {'no' if sweep.key is None else 'a'} key"
+            f"{examples}, {strongest}, {units} and {'no' if sweep.key is None else 'a'} key"
         )
-    places = drawn_units(sweep.subject, images.shape[1:], sweep.key, units)
+    places = drawn_units(sweep.subject, sweep.images.shape[1:], sweep.key, units)
     greatest: Arrays = {
         stage: jnp.full((2, len(place), firing + 1), -np.inf, jnp.float32) for stage, place in places.items()
     }
-    for mask, *rows in batches((images, numbered(images)), sweep.batch_size):
-        shown = map(jnp.asarray, rows)
+    for mask, numbers in batches((np.arange(examples, dtype=np.int32),), sweep.batch_size):
+        shown = jnp.asarray(sweep.images[numbers]), jnp.asarray(numbers)
         outputs = transformed_outputs(sweep.subject, *shown, np.float32(0), sweep.key, sweep.name)
         greatest = _keep_greatest(greatest, places, mask, outputs)
     fires, drives = (
         {stage: np.asarray(kept)[..., place] for stage, kept in greatest.items()}
         for place in (firing, min(strongest, firing) - 1)
     )
-    return Thresholds(places, fires, drives, firing / len(images))
+    return Thresholds(places, fires, drives, firing / examples)
 
 
 def _scores(total: dict[str, Any], stages: tuple[str, ...], steps: int, rate: float) -> np.ndarray:

@@ -99,7 +99,7 @@ def _cka(occasion: Occasion) -> Measured:
 def _gradients(occasion: Occasion) -> Measured:
     """Of the run as it is, and `..._at_start` as it was before its first step."""
     size = occasion.settings.batch_size
-    images, labels = (array[: occasion.settings.images] for array in occasion.training)
+    images, labels = occasion.training_part
     measure = functools.partial(gradient_norms, images=images, labels=labels, key=occasion.key, batch_size=size)
     start = occasion.start()
     at_start = [] if start is None else measure(start)

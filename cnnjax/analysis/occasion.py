@@ -19,6 +19,7 @@ class Occasion:
       subject: the run.
       images, labels: of the split that is looked at, [N, *spatial, C] and [N].
       training: images and labels of the training split.
+      training_part: the first of them, as many as `images` at most.
       arm: the run's.
       arms: the other arms' runs of the same seed and data, by arm.
       others: runs that it is compared with, by what they are: `next seed`, of its arm, and the baseline.
@@ -31,6 +32,7 @@ class Occasion:
     images: np.ndarray
     labels: np.ndarray
     training: tuple[np.ndarray, np.ndarray]
+    training_part: tuple[np.ndarray, np.ndarray]
     arm: str
     arms: Mapping[str, Subject]
     others: Mapping[str, Subject]

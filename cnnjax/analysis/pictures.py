@@ -34,7 +34,7 @@ def _strongest(occasion: Occasion) -> Measured:
     stages, size = occasion.subject.model.stage_names, occasion.settings.batch_size
     found = strongest(occasion.subject, occasion.images, stages, batch_size=size)
     for stage, best in found.items():
-        arrays[stage] = strongest_patches(occasion.subject, occasion.images, best)[:SHOWN_UNITS]
+        arrays[stage] = strongest_patches(occasion.subject, occasion.images, best.of_units(SHOWN_UNITS))
     return Measured([], arrays)
 
 

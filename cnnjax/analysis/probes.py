@@ -22,6 +22,9 @@ STRENGTHS = (1e-6, 1e-5, 1e-4, 1e-3, 1e-2, 1e-1, 1.0, 10.0)
 Labelled = tuple[np.ndarray, np.ndarray]
 """Images [N, *spatial, C] and their labels [N]."""
 
+_Part = tuple[np.ndarray, np.ndarray, np.ndarray]
+"""Images, the places of some of them, and the labels of these."""
+
 
 def probe_accuracy(
     subject: Subject,
@@ -74,11 +77,11 @@ def probe_accuracy(
             )
     if not 0 < held_out < 1:
         raise ValueError(f"held_out must be in (0, 1), not {held_out}")
-    parts = (*_split(train, held_out, key), test)
+    parts = (*_split(train, held_out, key), (test[0], np.arange(len(test[1])), test[1]))
     widths = _widths(subject, train[0], chosen)
-    images_in_all = sum(len(labels) for _, labels in parts)
+    images_in_all = sum(len(labels) for *_, labels in parts)
     kept = _smallest(widths, most_bytes // (4 * images_in_all))
-    features = [_features(subject, images, kept, widths, batch_size) for images, _ in parts]
+    features = [_features(subject, images, places, kept, widths, batch_size) for images, places, _ in parts]
     findings = []
     for stage in chosen:
         if stage in kept:
@@ -86,19 +89,19 @@ def probe_accuracy(
             rows = [array_rows(part[stage]) for part in features]
         else:
             chunk = max(1, most_bytes // (16 * widths[stage]))
-            rows = [_rows(subject, images, stage, widths, batch_size) for images, _ in parts]
-        correct = _correct(rows, [labels for _, labels in parts], sorted(strengths, reverse=True), chunk)
+            rows = [_rows(subject, images, places, stage, widths, batch_size) for images, places, _ in parts]
+        correct = _correct(rows, [labels for *_, labels in parts], sorted(strengths, reverse=True), chunk)
         low, accuracy, high = share_with_interval(correct, len(test[1]))
         findings.append(Finding("probe_accuracy", accuracy, stage, low=low, high=high))
     return findings
 
 
-def _split(train: Labelled, held_out: float, key: jax.Array) -> tuple[Labelled, Labelled]:
+def _split(train: Labelled, held_out: float, key: jax.Array) -> tuple[_Part, _Part]:
     """The training images that are fitted, and those held out."""
     images, labels = train
     order = np.asarray(jax.random.permutation(key, len(images)))
     count = min(max(1, round(held_out * len(images))), len(images) - 1)
-    return (images[order[count:]], labels[order[count:]]), (images[order[:count]], labels[order[:count]])
+    return (images, order[count:], labels[order[count:]]), (images, order[:count], labels[order[:count]])
 
 
 def _widths(subject: Subject, images: np.ndarray, stages: tuple[str, ...]) -> dict[str, int]:
@@ -122,22 +125,29 @@ def _flat_outputs(subject: Subject, images: jax.Array, stages: tuple[str, ...]) 
 
 
 def _features(
-    subject: Subject, images: np.ndarray, stages: tuple[str, ...], widths: dict[str, int], batch_size: int
+    subject: Subject,
+    images: np.ndarray,
+    places: np.ndarray,
+    stages: tuple[str, ...],
+    widths: dict[str, int],
+    batch_size: int,
 ) -> dict[str, np.ndarray]:
-    """The stages' outputs for all images, float32 [N, D] each."""
-    features = {stage: np.empty((len(images), widths[stage]), np.float32) for stage in stages}
+    """The stages' outputs for the images at these places [N], float32 [N, D] each."""
+    features = {stage: np.empty((len(places), widths[stage]), np.float32) for stage in stages}
     if not stages:
         return features
-    for number, (mask, batch) in enumerate(batches((images,), batch_size)):
+    for number, (mask, rows) in enumerate(batches((places,), batch_size)):
         first, count = number * batch_size, int(mask.sum())
-        for stage, outputs in _flat_outputs(subject, jnp.asarray(batch), stages).items():
+        for stage, outputs in _flat_outputs(subject, jnp.asarray(images[rows]), stages).items():
             features[stage][first : first + count] = np.asarray(outputs)[:count]
     return features
 
 
-def _rows(subject: Subject, images: np.ndarray, stage: str, widths: dict[str, int], batch_size: int) -> Rows:
+def _rows(
+    subject: Subject, images: np.ndarray, places: np.ndarray, stage: str, widths: dict[str, int], batch_size: int
+) -> Rows:
     """A reader of a stage's outputs that keeps none of them."""
-    return lambda first, last: _features(subject, images[first:last], (stage,), widths, batch_size)[stage]
+    return lambda first, last: _features(subject, images, places[first:last], (stage,), widths, batch_size)[stage]
 
 
 def _correct(rows: list[Rows], labels: list[np.ndarray], strengths: list[float], chunk: int) -> int:

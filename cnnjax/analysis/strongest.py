@@ -34,6 +34,10 @@ class Strongest:
     images: np.ndarray
     positions: np.ndarray
 
+    def of_units(self, count: int) -> "Strongest":
+        """What drives the first so many units."""
+        return Strongest(self.stage, self.values[:count], self.images[:count], self.positions[:count])
+
 
 def strongest(
     subject: Subject, images: np.ndarray, stages: Sequence[str], *, k: int = 9, batch_size: int = 256

@@ -60,6 +60,10 @@ class StreamedSplit:
         """[N, *spatial, C], as they are evaluated."""
         return StreamedImages((self,))
 
+    def first(self, count: int) -> "StreamedSplit":
+        """So many of its examples."""
+        return dataclasses.replace(self, selection=self.selection.take(np.arange(len(self))[:count]))
+
     def take(self, index: np.ndarray) -> Split:
         """The examples at these places, in memory, as they are evaluated; decoded by as many threads as there are
         cores."""
@@ -89,8 +93,8 @@ class StreamedSplit:
 
 @dataclasses.dataclass(frozen=True)
 class StreamedImages:
-    """The images of splits, one split after another, read like a NumPy array by a slice or an array of places: they are
-    decoded then."""
+    """The images of splits, one split after another, read like a NumPy array by a place, a slice or an array of places:
+    they are decoded then."""
 
     splits: tuple[StreamedSplit, ...]
 
@@ -98,14 +102,15 @@ class StreamedImages:
         return sum(map(len, self.splits))
 
     def __getitem__(self, index: Any) -> np.ndarray:
-        places = np.arange(len(self))[index]
+        wanted = np.arange(len(self))[index]
+        places = np.atleast_1d(wanted)
         ends = np.cumsum([len(split) for split in self.splits])
         found = np.empty((len(places), *self.shape[1:]), self.dtype)
         for split, end in zip(self.splits, ends, strict=True):
             inside = np.flatnonzero((places < end) & (places >= end - len(split)))
             if len(inside):
                 found[inside] = split.take(places[inside] - (end - len(split))).images
-        return found
+        return found if np.ndim(wanted) else found[0]
 
     @functools.cached_property
     def _first(self) -> np.ndarray:
@@ -150,6 +155,21 @@ class StreamedDataset:
 
 
 AnyDataset = Dataset | StreamedDataset
+
+
+def first_examples(split: Split | StreamedSplit, count: int, memory: float) -> tuple[np.ndarray, np.ndarray]:
+    """The images [N, *spatial, C] and labels [N] of a split's first so many examples, as they are evaluated.
+
+    Args:
+      split: whose.
+      count: how many; all where there are fewer.
+      memory: GiB. Streamed images that would take more when decoded are read whenever they are looked at.
+    """
+    if isinstance(split, Split):
+        return split.images[:count], split.labels[:count]
+    part = split.first(count)
+    images = part.images if part.images.nbytes > memory * 2**30 else part.images[:]
+    return cast(np.ndarray, images), part.labels
 
 
 def open_dataset(config: DataConfig) -> AnyDataset:

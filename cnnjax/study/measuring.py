@@ -19,7 +19,7 @@ from cnnjax.analysis.occasion import Measured, Occasion
 from cnnjax.analysis.subject import Subject
 from cnnjax.config import DataConfig, MeasureConfig, RequestError, choose
 from cnnjax.data.dataset import DataSummary
-from cnnjax.data.streamed import AnyDataset, open_dataset
+from cnnjax.data.streamed import AnyDataset, first_examples, open_dataset
 from cnnjax.ops.transformations.table import check_transformation
 from cnnjax.study.files import partial, write_json
 from cnnjax.study.findings import measure_file, read_measure
@@ -168,11 +168,14 @@ def measure_unit(
     measures = study.experiment.arms[unit.arm].measures
     split = dataset.test if measures.split == "test" else dataset.validation
     run = load_run(unit.folder)
+    memory = study.experiment.arms[unit.arm].data.memory
+    images, labels = first_examples(split, measures.images, memory)
     occasion = Occasion(
         subject=run.subject,
-        images=split.images[: measures.images],
-        labels=split.labels[: measures.images],
+        images=images,
+        labels=labels,
         training=(cast(np.ndarray, dataset.train.images), dataset.train.labels),
+        training_part=first_examples(dataset.train, measures.images, memory),
         arm=unit.arm,
         arms={arm: load_run(other.folder).subject for arm, other in near.arms.items()},
         others={name: load_run(other.folder).subject for name, other in near.others.items()},

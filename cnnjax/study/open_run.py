@@ -12,7 +12,7 @@ import jax.numpy as jnp
 from cnnjax.analysis.gradients import gradient_norms
 from cnnjax.analysis.subject import Subject
 from cnnjax.config import Config
-from cnnjax.data.streamed import AnyDataset
+from cnnjax.data.streamed import AnyDataset, first_examples
 from cnnjax.filters.plan import Flat
 from cnnjax.study.files import write_json
 from cnnjax.study.records import MetricsFile, Row
@@ -155,7 +155,7 @@ def gradients_function(run: OpenRun) -> Callable[[Flat, Flat], Row]:
     """The measure `gradients` of variables on their way: `gradient_norm/<path>` of each kernel."""
     summary, settings = run.dataset.summary, run.config.measures
     model = build_model(run.config.model, summary)
-    images, labels = run.dataset.train.images[: settings.images], run.dataset.train.labels[: settings.images]
+    images, labels = first_examples(run.dataset.train, settings.images, run.config.data.memory)
     key = jax.random.key(run.unit.seed)
 
     def measure(params: Flat, stats: Flat) -> Row:
