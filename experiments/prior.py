@@ -6,7 +6,8 @@ the positions of MNIST-1D, the same way in every example. He found these test ac
 logistic regression 32 and 32, the dense network 68 and 68 (his own notebook gives 64 to 66), the convolutional one 94
 and 56, the recurrent one 91 and 57. The sizes and the training are his: Adam at 1e-2, batches of 100, 6,000 steps, no
 weight decay, and the last step is what is tested. Locally connected layers, convolutions that share no weights, and
-smaller training sets tell the two halves of the prior apart.
+smaller training sets tell the two halves of the prior apart. A network that underfits gets its training examples wrong
+too: these are classified at the end.
 
     python launch.py --config=experiments/prior.py --workdir=runs/prior
 
@@ -20,8 +21,8 @@ TFDS has prepared (the recurrent network takes sequences alone):
 import itertools
 from typing import Any
 
-from cnnjax.config import Config, DataConfig, OptimConfig, StudyConfig, TrainConfig
-from cnnjax.study.experiment import Lines
+from cnnjax.config import Config, DataConfig, MeasureConfig, OptimConfig, StudyConfig, TrainConfig
+from cnnjax.study.experiment import Column, Lines
 
 BATCH, STEPS = 100, 6000
 SIZES = (100, 400, 1600, 3990)
@@ -39,6 +40,7 @@ def get_config() -> Config:
         data=DataConfig(name="mnist1d", validation=0.0025),
         optim=OptimConfig(name="adam", lr=1e-2, schedule="constant"),
         train=TrainConfig(batch_size=BATCH),
+        measures=MeasureConfig(names=("confusion",), split="train", images=4000),
         study=StudyConfig(seeds=5, baseline="conv 3990 ordered"),
     )
 
@@ -71,3 +73,8 @@ def lines() -> Lines:
             for name, order in itertools.product(NETWORKS, ORDERS)
         },
     )
+
+
+def columns() -> dict[str, Column]:
+    """Whether the training examples are learned."""
+    return {"training accuracy (%)": Column("recall/all")}

@@ -37,8 +37,9 @@ def test_recall() -> None:
     assert [(finding.metric, finding.value, finding.stage) for finding in found] == [
         ("recall/0", 0.75, None),
         ("recall/2", 1.0, None),
+        ("recall/all", 5 / 6, None),
     ]
-    np.testing.assert_allclose([[f.low, f.high] for f in found], [wilson(0.75, 4), wilson(1.0, 2)])
+    np.testing.assert_allclose([[f.low, f.high] for f in found], [wilson(0.75, 4), wilson(1.0, 2), wilson(5 / 6, 6)])
     assert found[1].high == 1 > found[1].low
 
 

@@ -14,7 +14,7 @@ from cnnjax.analysis.sweep import Sweep
 from cnnjax.layers.blocks import ConvBlock
 from cnnjax.layers.convolution import Conv
 from cnnjax.layers.dense import Dense
-from cnnjax.layers.region_pooling import GlobalPool
+from cnnjax.layers.region_pooling import GlobalPool, region_pool
 from cnnjax.models.network import Network, Stage
 from cnnjax.ops.pooling import global_average_pool
 from cnnjax.ops.transformations.table import act_on_grid
@@ -149,6 +149,12 @@ def test_where_the_field_is_unknown_positions_divide_the_image_evenly() -> None:
     model = Network((Stage("stage", Sorted()), Stage("head", Dense(2))))
     grid = stage_grids(subject_of(model, SIGNALS), SIGNALS.shape[1:])["stage"]
     assert (grid.first, grid.step) == ((-3.0,), (2.0,))
+
+
+@pytest.mark.parametrize("name", ["dynamic", "learned"])
+def test_regions_of_a_signal_are_no_places(name: str) -> None:
+    model = Network((Stage("stage", region_pool(name, 2)), Stage("head", Dense(2))))
+    assert set(stage_grids(subject_of(model, SIGNALS), SIGNALS.shape[1:])) == {"input"}
 
 
 def test_quotients_of_nothing() -> None:

@@ -22,7 +22,7 @@ from tests.variables import drawn_variables
 SIGNALS = np.random.default_rng(4).integers(-40, 40, size=(330, 5, 1)).astype(np.float32)
 STAGE = Stage("stage", ConvBlock(Conv(3, 3, border="circular"), nn.relu))
 POOLED = Network((STAGE, Stage("pool", GlobalPool(global_max_pool)), Stage("head", Dense(7))))
-# In eighths and quarters, so that sums are exact in any order: thresholds make a difference of the last bit a whole one.
+# In eighths and quarters, so that sums are exact in any order: behind a threshold the last bit is a whole difference.
 VARIABLES = jax.tree.map(lambda leaf: np.round(4 * leaf) / 4, drawn_variables(POOLED, (1, 5, 1)))
 SUBJECT = Subject(POOLED, VARIABLES, (0.0,), (8.0,))
 KEY = jax.random.key(0)

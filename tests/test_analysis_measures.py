@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 import cnnjax
+from cnnjax.analysis.gradients import gradient_norms
 from cnnjax.analysis.measures import MEASURES, take
 from cnnjax.analysis.occasion import Occasion
 from cnnjax.analysis.pictures import PICTURES
@@ -31,7 +32,7 @@ METRICS = {
     },
     "receptive_field": {"effective_receptive_field"},
     "activity": {"dead_units", "zero_share", "sparseness"},
-    "confusion": {"recall/0", "recall/1", "recall/2"},
+    "confusion": {"recall/0", "recall/1", "recall/2", "recall/all"},
     "robustness": {
         *("fgsm_linf/accuracy", "pgd_linf/accuracy", "fgsm_l2/accuracy", "pgd_l2/accuracy"),
         "pgd_linf_targeted/success",
@@ -121,6 +122,26 @@ def test_images_are_read_a_batch_at_a_time(name: str) -> None:
     found, expected = (take([name], each)[name] for each in (streamed, shown))
     assert found.findings == expected.findings
     jax.tree.map(np.testing.assert_array_equal, found.arrays, expected.arrays)
+
+
+@pytest.mark.parametrize("name", [pytest.param("robustness", marks=pytest.mark.slow), "transfer"])
+def test_signals_beyond_those_that_were_trained_on_are_legal(name: str) -> None:
+    shown = occasion(1)
+    louder = shown.images.astype(np.float32)
+    louder[70, 0] = [300]
+    given = dataclasses.replace(shown, images=louder)
+    assert take([name], given)[name].findings
+    beyond = dataclasses.replace(given, images=louder.astype(np.int16))  # of whatever type, but bytes
+    assert take([name], beyond)[name].findings == take([name], given)[name].findings
+
+
+def test_gradients_are_of_the_loss_that_the_run_was_trained_by() -> None:
+    shown = occasion(1)
+    smoothed = dataclasses.replace(shown, label_smoothing=0.2)
+    images, labels = shown.training_part
+    expected = gradient_norms(shown.subject, images, labels, key=shown.key, label_smoothing=0.2, batch_size=50)
+    found = take(["gradients"], smoothed)["gradients"].findings
+    assert found[: len(expected)] == expected != take(["gradients"], shown)["gradients"].findings[: len(expected)]
 
 
 def test_what_drives_the_classes_are_whole_images() -> None:

@@ -15,6 +15,7 @@ from cnnjax.analysis.curves import shift_consistency
 from cnnjax.analysis.effective_receptive_field import effective_receptive_field
 from cnnjax.analysis.gradients import gradient_norms
 from cnnjax.analysis.lie_derivative import lie_derivative_errors
+from cnnjax.analysis.probes import probe_accuracy
 from cnnjax.analysis.robustness import robustness_curve, transfer_matrix
 from cnnjax.analysis.similarity import cka
 from cnnjax.analysis.sizes import size_curve
@@ -89,6 +90,9 @@ MEASURED: dict[str, Callable[[int], object]] = {
         {"a": SUBJECT, "b": SUBJECT}, SIGNALS[:n], LABELS[:n], "pgd", "linf", 0.1, KEY, batch_size=100
     ),
     "gradients": lambda n: gradient_norms(SUBJECT, SIGNALS[:n], LABELS[:n], key=KEY, batch_size=100),
+    "probes": lambda n: probe_accuracy(
+        SUBJECT, (SIGNALS[:n], LABELS[:n]), (SIGNALS[:n], LABELS[:n]), key=KEY, strengths=[1.0], most_bytes=16_000
+    ),
     "sizes": lambda n: size_curve(SUBJECT, SIGNALS[:n], LABELS[:n], [1.0], 100),
     "strongest": lambda n: strongest(SUBJECT, SIGNALS[:n], ["stage"], batch_size=100),
 }

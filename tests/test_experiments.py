@@ -6,10 +6,12 @@ import numpy as np
 import pytest
 from etils import epath
 
+from cnnjax.analysis.measures import FACTORS
 from cnnjax.config import DataConfig, RequestError, override
 from cnnjax.data.dataset import Dataset, DataSummary, Split
 from cnnjax.filters.sources import DRAWN
 from cnnjax.filters.unsupervised import FITS
+from cnnjax.ops.transformations.table import default_magnitudes
 from cnnjax.study import runner
 from cnnjax.study.experiment import Experiment, read_experiment
 from cnnjax.study.workdir import Study
@@ -54,6 +56,22 @@ def test_every_arm_can_be_run(name: str, monkeypatch: pytest.MonkeyPatch) -> Non
     assert experiment.baseline is not None
     assert f"--config=experiments/{name}.py --workdir=runs/{name}" in FILES[name].read_text()
     check(experiment, monkeypatch)
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_every_column_is_of_a_magnitude_that_is_measured(name: str) -> None:
+    experiment = read_experiment(str(FILES[name]), {}, None)
+    measures = experiment.arms[str(experiment.baseline)].measures
+    for heading, column in experiment.columns.items():
+        if column.magnitude is not None:
+            along = column.metric.split("/")[0]
+            given = {
+                "size": FACTORS,
+                **dict.fromkeys(("fgsm_linf", "pgd_linf", "pgd_linf_targeted"), measures.epsilons),
+                **dict.fromkeys(("fgsm_l2", "pgd_l2"), measures.epsilons_l2),
+            }
+            walked = given[along] if along in given else default_magnitudes(along, measures.magnitudes)
+            assert np.isclose(walked, column.magnitude, rtol=1e-3).any(), heading
 
 
 @pytest.mark.parametrize(("name", "lacking"), [("filter_sources", {"zca"}), ("jarrett", {"zca", "autoencoder"})])

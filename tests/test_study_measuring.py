@@ -25,7 +25,7 @@ from cnnjax.study import measuring
 from cnnjax.study.findings import read_arrays, read_findings
 from cnnjax.study.loading import load
 from cnnjax.study.measuring import check_measures, measure_study, pieces, unmeasured
-from cnnjax.study.relatives import Relatives
+from cnnjax.study.relatives import Relatives, finished_runs, relatives
 from cnnjax.study.request import OK, WRONG_REQUEST
 from cnnjax.study.workdir import Study, read_study, write_study
 from cnnjax.train.assembly import assemble
@@ -105,6 +105,14 @@ def test_other_settings_do_not_overwrite(study: Study, digits: Dataset, capsys: 
         (
             ["--config.measures.names=accuracy", "--config.measures.transformations=rotation,translation(border=zero)"],
             "config.measures.transformations: unknown border 'zero'; there are: circular, zeros, edge",
+        ),
+        (
+            ["--config.measures.names=lie_derivative", "--config.measures.transformations=rotatoin"],
+            "config.measures.transformations: unknown transformation 'rotatoin'; there are: translation,",
+        ),
+        (
+            ["--config.measures.names=accuracy", "--config.measures.transformations=translation(direction=(1,))"],
+            "config.measures.transformations: a direction is two numbers, down and to the right, as in (0,1); given",
         ),
         ([], "config.measures.names: none given; there are: accuracy, "),
         (["--config.optim.lr=1"], "config.optim.lr: --mode=measure changes nothing but --config.measures"),
@@ -193,6 +201,7 @@ def test_gradients_of_old_runs_are_measured_at_their_start_too(
     measure_study(with_measures(study, names=("gradients",), images=40), {data: digits}, Console())
     assert "along training they are measured only while a run trains" in " ".join(capsys.readouterr().out.split())
     unit = study.units[1]
+    assert {row["split"] for row in read_findings(unit)} == {"train"}
     found = {(row["metric"], row["stage"]): row["value"] for row in read_findings(unit)}
     begun = assemble(study.experiment.arms[unit.arm], digits, unit.seed, Shared(), Interruption())
     values = {**begun.inputs.frozen[0], **begun.state.trained}
@@ -276,6 +285,15 @@ def test_runs_of_other_data_are_not_compared(study: Study, digits: Dataset, monk
         "learned 2": ({"gaussian"}, set()),
         "gaussian 3": ({"learned"}, {"learned"}),
     }
+
+
+def test_runs_of_the_same_shape_with_other_images_are_not_compared(study: Study) -> None:
+    arms = study.experiment.arms
+    for change, alike in (({"shuffled": True}, set()), ({"classes": (1, 2)}, set()), ({"examples": 50}, {"gaussian"})):
+        data = dataclasses.replace(arms["gaussian"].data, **change)
+        changed = {**arms, "gaussian": dataclasses.replace(arms["gaussian"], data=data)}
+        other = dataclasses.replace(study, experiment=dataclasses.replace(study.experiment, arms=changed))
+        assert set(relatives(study.units[0], other, finished_runs(other)).arms) == alike
 
 
 def test_runs_that_finish_later_are_compared_too(

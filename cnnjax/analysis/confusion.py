@@ -35,20 +35,22 @@ def confusion_matrix(subject: Subject, images: np.ndarray, labels: np.ndarray, *
 
 
 def class_recall(matrix: np.ndarray) -> list[Finding]:
-    """`recall/<class>`: the share of a class's images that are classed rightly, in 0 ... 1.
+    """`recall/<class>`: the share of a class's images that are classed rightly, and `recall/all`, of all images, in
+    0 ... 1.
 
-    It is the diagonal of a confusion matrix over the sum of its row. The interval is over the class's images
-    (Wilson's); a class of which there are none is left out.
+    They are the diagonal of a confusion matrix over the sum of its row, and all of it over all. The intervals are over
+    images (Wilson's); a class of which there are none is left out.
 
     Args:
       matrix: [classes, classes], as from `confusion_matrix`.
     """
+    counts = {str(label): (int(row[label]), int(row.sum())) for label, row in enumerate(matrix)}
+    counts["all"] = int(np.trace(matrix)), int(matrix.sum())
     findings = []
-    for label, row in enumerate(matrix):
-        examples = int(row.sum())
+    for name, (right, examples) in counts.items():
         if examples:
-            low, value, high = share_with_interval(int(row[label]), examples)
-            findings.append(Finding(f"recall/{label}", value, low=low, high=high))
+            low, value, high = share_with_interval(right, examples)
+            findings.append(Finding(f"recall/{name}", value, low=low, high=high))
     return findings
 
 

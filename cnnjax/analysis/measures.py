@@ -22,6 +22,8 @@ from cnnjax.analysis.probes import probe_accuracy
 from cnnjax.analysis.robustness import other_classes, robustness_curve, transfer_matrix
 from cnnjax.analysis.similarity import LEAST_EXAMPLES, cka
 from cnnjax.analysis.sizes import size_curve
+from cnnjax.analysis.streaming import batches
+from cnnjax.analysis.subject import Subject
 from cnnjax.analysis.sweep import Sweep, Tally, walk
 from cnnjax.ops.transformations.table import default_magnitudes
 
@@ -100,7 +102,14 @@ def _gradients(occasion: Occasion) -> Measured:
     """Of the run as it is, and `..._at_start` as it was before its first step."""
     size = occasion.settings.batch_size
     images, labels = occasion.training_part
-    measure = functools.partial(gradient_norms, images=images, labels=labels, key=occasion.key, batch_size=size)
+    measure = functools.partial(
+        gradient_norms,
+        images=images,
+        labels=labels,
+        key=occasion.key,
+        label_smoothing=occasion.label_smoothing,
+        batch_size=size,
+    )
     start = occasion.start()
     at_start = [] if start is None else measure(start)
     renamed = [dataclasses.replace(finding, metric=f"{finding.metric}_at_start") for finding in at_start]
@@ -128,7 +137,24 @@ def _confusion(occasion: Occasion) -> Measured:
     return Measured(class_recall(matrix), {"matrix": matrix})
 
 
+def _legal(occasion: Occasion) -> Occasion:
+    """With all values of these images legal: where they are no bytes, the range that a network knows is that of the
+    examples it was trained on."""
+    images = occasion.images
+    if images.dtype == np.uint8:
+        return occasion
+    ends = [(batch.min(), batch.max()) for _, batch in batches((images,), occasion.settings.batch_size)]
+    low, high = (float(choose(values)) for choose, values in zip((min, max), zip(*ends, strict=True), strict=True))
+
+    def widened(subject: Subject) -> Subject:
+        return dataclasses.replace(subject, low=min(subject.low, low), high=max(subject.high, high))
+
+    arms = {arm: widened(subject) for arm, subject in occasion.arms.items()}
+    return dataclasses.replace(occasion, subject=widened(occasion.subject), arms=arms)
+
+
 def _robustness(occasion: Occasion) -> Measured:
+    occasion = _legal(occasion)
     settings = occasion.settings
     subject, images, labels = occasion.subject, occasion.images, occasion.labels
     attack = functools.partial(robustness_curve, subject, images, labels, batch_size=settings.batch_size)
@@ -142,6 +168,7 @@ def _robustness(occasion: Occasion) -> Measured:
 
 def _transfer(occasion: Occasion) -> Measured:
     """The run on the images that were made for itself and for the other arms, at the middle one of the sizes."""
+    occasion = _legal(occasion)
     settings, own = occasion.settings, occasion.arm
     subjects = {own: occasion.subject, **occasion.arms}
     epsilon = settings.epsilons[len(settings.epsilons) // 2]
@@ -202,12 +229,16 @@ READS: dict[str, tuple[str, ...]] = {
     "normalised_variance": ("transformations", "magnitudes"),
     "goodfellow": ("transformations", "magnitudes"),
     "lie_derivative": ("transformations",),
+    "probes": ("probe_images",),
     "cka": ("batch_size",),
     "gradients": ("batch_size",),
     "robustness": ("epsilons", "epsilons_l2"),
     "transfer": ("epsilons",),
 }
 """Of a measure, which fields of `cnnjax.config.MeasureConfig` decide on its numbers, besides `split` and `images`."""
+
+OF_TRAINING = ("gradients",)
+"""Measures that look at images of the training split, whatever the settings' split is."""
 
 COMPARED = {"transfer": "arms", "cka": "others"}
 """Of a measure, the field of `Occasion` that holds the other runs which its numbers depend on too."""

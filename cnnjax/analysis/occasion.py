@@ -18,14 +18,15 @@ class Occasion:
     Attributes:
       subject: the run.
       images, labels: of the split that is looked at, [N, *spatial, C] and [N].
-      training: images and labels of the training split.
-      training_part: the first of them, as many as `images` at most.
+      training: images and labels of the training split that probes are fitted on.
+      training_part: the first of that split, as many as `images` at most.
       arm: the run's.
       arms: the other arms' runs of the same seed and data, by arm.
       others: runs that it is compared with, by what they are: `next seed`, of its arm, and the baseline.
       settings: of the config.
       key: of the run's seed.
       start: makes the run as it was before its first step; None where that cannot be made any more.
+      label_smoothing: of the loss that it was trained by.
     """
 
     subject: Subject
@@ -39,6 +40,7 @@ class Occasion:
     settings: MeasureConfig
     key: jax.Array
     start: Callable[[], Subject | None]
+    label_smoothing: float = 0.0
 
     @property
     def spatial_stages(self) -> tuple[str, ...]:

@@ -235,6 +235,7 @@ class MeasureConfig:
       epsilons_l2: those of attacks in L2: lengths, in the same unit.
       split: whose images are looked at.
       images: how many of them at most, the first ones.
+      probe_images: how many training examples at most `probes` are fitted on, the first ones: each takes memory.
       batch_size: images at a time.
     """
 
@@ -247,8 +248,9 @@ class MeasureConfig:
     epsilons_l2: Annotated[
         tuple[Annotated[float, Field(ge=0)], ...], BeforeValidator(parse_list), Field(min_length=1)
     ] = (0.0, 1.0, 2.0)
-    split: Literal["validation", "test"] = "test"
+    split: Literal["train", "validation", "test"] = "test"
     images: Annotated[int, Field(gt=0)] = 1000
+    probe_images: Annotated[int, Field(ge=2)] = 10_000
     batch_size: Annotated[int, Field(gt=0)] = 250
 
 

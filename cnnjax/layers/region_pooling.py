@@ -85,7 +85,7 @@ class DynamicRegionPool(nn.Module):
 
     @nn.compact
     def __call__(self, x: jax.Array, *, train: bool = False) -> jax.Array:
-        """[N, *spatial, C] to [N, regions, C]."""
+        """[N, *spatial, C] to [N, regions * C]: a region is no place on a grid."""
         shape = (self.regions, x.shape[-1])
         centres = self.variable(
             "batch_stats", "centres", lambda: jax.random.normal(self.make_rng("params"), shape, jnp.float32)
@@ -98,7 +98,7 @@ class DynamicRegionPool(nn.Module):
             met = counts[:, None] > 0
             means = jnp.where(met, sums / jnp.maximum(counts, 1)[:, None], centres.value)
             centres.value = self.momentum * centres.value + (1 - self.momentum) * means
-        return pooled
+        return pooled.reshape(len(x), -1)
 
 
 class LearnedRegionPool(nn.Module):
@@ -116,10 +116,10 @@ class LearnedRegionPool(nn.Module):
 
     @nn.compact
     def __call__(self, x: jax.Array, *, train: bool = False) -> jax.Array:
-        """[N, *spatial, C] to [N, grid**d, C]; the spatial sizes are always those of the first input."""
+        """[N, *spatial, C] to [N, grid**d * C]; the spatial sizes are always those of the first input."""
         del train
         regions = self.param("regions", lambda key: _grid_before_softplus(x.shape[1:-1], self.grid))
-        return weighted_region_pool(x, jax.nn.softplus(regions))
+        return weighted_region_pool(x, jax.nn.softplus(regions)).reshape(len(x), -1)
 
 
 def _grid_before_softplus(spatial: tuple[int, ...], grid: int) -> jax.Array:

@@ -6,7 +6,7 @@ import functools
 import io
 import json
 from collections.abc import Callable
-from typing import Any, cast
+from typing import Any
 
 import jax
 import numpy as np
@@ -14,13 +14,13 @@ from etils import epath
 from rich.console import Console
 
 from cnnjax.analysis.lie_derivative import GROUPS, is_group
-from cnnjax.analysis.measures import COMPARED, LEAST, MEASURES, READS, SWEPT, take
+from cnnjax.analysis.measures import COMPARED, LEAST, MEASURES, OF_TRAINING, READS, SWEPT, take
 from cnnjax.analysis.occasion import Measured, Occasion
 from cnnjax.analysis.subject import Subject
 from cnnjax.config import DataConfig, MeasureConfig, RequestError, choose
 from cnnjax.data.dataset import DataSummary
 from cnnjax.data.streamed import AnyDataset, first_examples, open_dataset
-from cnnjax.ops.transformations.table import check_transformation
+from cnnjax.ops.transformations.table import check_transformation, find
 from cnnjax.study.files import partial, write_json
 from cnnjax.study.findings import measure_file, read_measure
 from cnnjax.study.loading import Run, load
@@ -28,6 +28,8 @@ from cnnjax.study.relatives import Relatives, finished_runs, relatives
 from cnnjax.study.sources import read_sources
 from cnnjax.study.workdir import Study, Unit, read_status
 from cnnjax.train.beginning import starting_variables
+
+_TRANSFORMATIONS = "config.measures.transformations"
 
 Load = Callable[[epath.Path], Run]
 
@@ -50,25 +52,38 @@ def check_measures(measures: MeasureConfig, summary: DataSummary) -> None:
             _check_transformations(name, measures.transformations, summary.shape)
 
 
+def _check_name(transformation: str) -> None:
+    try:
+        find(transformation)
+    except ValueError as error:
+        raise RequestError(f"{_TRANSFORMATIONS}: {error}") from None
+
+
 def _check_transformations(measure: str, names: tuple[str, ...], shape: tuple[int, ...]) -> None:
-    where = "config.measures.transformations"
     for name in names:
         try:
             check_transformation(name, shape)
         except ValueError as error:
-            raise RequestError(f"{where}: {error}") from None
+            raise RequestError(f"{_TRANSFORMATIONS}: {error}") from None
     if measure == "lie_derivative" and not any(is_group(name) for name in names):
-        raise RequestError(f"{where}: lie_derivative is along {', '.join(GROUPS)}; given {', '.join(names) or 'none'}")
+        along = f"lie_derivative is along {', '.join(GROUPS)}; given {', '.join(names) or 'none'}"
+        raise RequestError(f"{_TRANSFORMATIONS}: {along}")
 
 
 def pieces(measures: MeasureConfig) -> Pieces:
-    """What is asked for."""
+    """What is asked for.
+
+    Raises:
+      RequestError: for a measure or a transformation that there is not.
+    """
     found = {}
     for name in measures.names:
+        choose(MEASURES, name, "measure")
         if "transformations" not in READS.get(name, ()):
             found[name] = (name, measures)
             continue
         for along in measures.transformations:
+            _check_name(along)
             if name != "lie_derivative" or is_group(along):
                 found[f"{name}_{along}"] = (name, dataclasses.replace(measures, transformations=(along,)))
     return found
@@ -166,7 +181,7 @@ def measure_unit(
       RequestError: for what a measure refuses.
     """
     measures = study.experiment.arms[unit.arm].measures
-    split = dataset.test if measures.split == "test" else dataset.validation
+    split = {"train": dataset.train, "validation": dataset.validation, "test": dataset.test}[measures.split]
     run = load_run(unit.folder)
     memory = study.experiment.arms[unit.arm].data.memory
     images, labels = first_examples(split, measures.images, memory)
@@ -174,8 +189,9 @@ def measure_unit(
         subject=run.subject,
         images=images,
         labels=labels,
-        training=(cast(np.ndarray, dataset.train.images), dataset.train.labels),
+        training=first_examples(dataset.train, measures.probe_images, memory),
         training_part=first_examples(dataset.train, measures.images, memory),
+        label_smoothing=run.config.optim.label_smoothing,
         arm=unit.arm,
         arms={arm: load_run(other.folder).subject for arm, other in near.arms.items()},
         others={name: load_run(other.folder).subject for name, other in near.others.items()},
@@ -189,7 +205,7 @@ def measure_unit(
         tell(", ".join(group))
         try:
             measured = take(names, dataclasses.replace(occasion, settings=settings))
-        except ValueError as error:
+        except (ValueError, FloatingPointError) as error:
             raise RequestError(f"config.measures: {', '.join(names)} of {unit.folder}: {error}") from error
         for piece, (name, _) in group.items():
             compared = {"compared": near.compared(name)} if name in COMPARED else {}
@@ -221,7 +237,8 @@ def _start(unit: Unit, study: Study, run: Run, dataset: AnyDataset, tell: Callab
 
 def _settings(name: str, measures: MeasureConfig) -> dict[str, Any]:
     """What decides on the numbers of a measure."""
-    values = json.loads(json.dumps(dataclasses.asdict(measures)))
+    split = "train" if name in OF_TRAINING else measures.split
+    values = json.loads(json.dumps(dataclasses.asdict(dataclasses.replace(measures, split=split))))
     return {field: values[field] for field in ("split", "images", *READS.get(name, ()))}
 
 

@@ -161,7 +161,14 @@ def gradients_function(run: OpenRun) -> Callable[[Flat, Flat], Row]:
     def measure(params: Flat, stats: Flat) -> Row:
         variables = variables_of(*jax.device_get((params, stats)))
         subject = Subject(model, variables, summary.mean, summary.std, summary.low, summary.high)
-        found = gradient_norms(subject, images, labels, key=key, batch_size=settings.batch_size)
+        found = gradient_norms(
+            subject,
+            images,
+            labels,
+            key=key,
+            label_smoothing=run.config.optim.label_smoothing,
+            batch_size=settings.batch_size,
+        )
         return {f"{it.metric}/{it.stage}": it.value for it in found if it.metric == "gradient_norm"}
 
     return measure

@@ -44,10 +44,12 @@ def translation(
       [N, H - 2 crop, W - 2 crop, C].
 
     Raises:
-      ValueError: see above, and if the crop is negative or leaves nothing.
+      ValueError: see above, if the direction is not two numbers, and if the crop is negative or leaves nothing.
     """
     moved = per_example(magnitude, images, 2)[..., 0]
     height, width = images.shape[1:3]
+    if len(direction) != 2:
+        raise ValueError(f"a direction is two numbers, down and to the right, as in (0,1); given {direction}")
     if crop < 0 or 2 * crop >= min(height, width):
         raise ValueError(f"a crop of {crop} pixels at each side of {height} x {width} is negative or leaves nothing")
     down, right = grid.step if grid else (1.0, 1.0)

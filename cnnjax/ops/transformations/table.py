@@ -158,7 +158,7 @@ def check_transformation(name: str, shape: Sequence[int]) -> None:
     images, key = jax.ShapeDtypeStruct((1, *shape), np.float32), jax.eval_shape(jax.random.key, 0)
     try:
         changed = jax.eval_shape(transformation(name), images, 0.0, key)
-    except TypeError:
+    except (TypeError, IndexError):
         raise ValueError(f"{name}: a setting is of a wrong type") from None
     if changed.shape != images.shape:
         raise ValueError(f"{name} makes {changed.shape[1:]} of images {images.shape[1:]}; they have to keep their size")
