@@ -1,6 +1,7 @@
 """Which runs are trained together, and that the choice is kept."""
 
 import dataclasses
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -82,6 +83,19 @@ def test_what_was_chosen_before_is_kept_and_its_program_too(toy: Dataset, measur
     assert (len(resumed.units), resumed.slots, resumed.form) == (2, 4, "vmap")
 
 
+def test_packs_grow_with_the_runs_until_one_has_begun(toy: Dataset, measured: list[Gain], tmp_path: Path) -> None:
+    arms = {"a": override(CONFIG, {"study.pack": "auto"})}
+    _, _, before = chosen(arms, 2, toy)
+    assert [len(names) for names in chosen(arms, 6, toy, before)[0]] == [6]
+    assert chosen(arms, 1, toy, chosen(arms, 6, toy, before)[2])[2] != before
+
+    begun = [Unit("a", seed, epath.Path(tmp_path) / str(seed)) for seed in range(6)]
+    begun[3].folder.mkdir()
+    (begun[3].folder / "status.json").write_text('{"state": "running"}')
+    found, kept = choose_packs(begun, arms, {CONFIG.data: toy}, before, Interruption())
+    assert [len(each.units) for each in found] == [2, 2, 2] and kept == before
+
+
 def test_arm_that_takes_filters_from_another_comes_behind_it_and_not_beside(toy: Dataset, measured: list[Gain]) -> None:
     base = override(CONFIG, {"study.pack": 8})
     arms = {"first": base, "taken": override(base, {"filters": ".*=arm:first,trained"})}
@@ -97,7 +111,7 @@ def test_heads_in_closed_form_are_run_alone(toy: Dataset, measured: list[Gain]) 
 def test_expected_gain_lies_between_the_measured_ones(measured: list[Gain]) -> None:
     assert expected_gain(measured, 10**6) == ("vmap", pytest.approx(4.5))
     assert expected_gain(measured, 1)[1] == 8.0
-    assert expected_gain(measured, 10**12)[1] == 1.0
+    assert expected_gain([Gain(10**3, "vmap", 8.0, 1e-3), Gain(10**9, "vmap", 3.0, 1e-1)], 10**10)[1] == 1.0
 
 
 def test_as_many_as_memory_holds(toy: Dataset) -> None:

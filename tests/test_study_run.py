@@ -24,6 +24,7 @@ from cnnjax.study.experiment import Experiment
 from cnnjax.study.feature_files import FileStore
 from cnnjax.study.results import SPEED_HEADINGS, collect, speed_rows, troubles, warnings
 from cnnjax.study.results_page import study_block
+from cnnjax.study.run import speed_text
 from cnnjax.study.runner import run_study
 from cnnjax.study.workdir import Study, Unit, read_status
 from cnnjax.train import assembly, beginning, head
@@ -201,8 +202,18 @@ def test_results_say_how_fast_each_run_was(study: tuple[Study, list[int]]) -> No
     assert values.flops_per_second == pytest.approx(2 * adds * values.images_per_second)
     assert 0 < values.peak_share < 1 and values.compilation_seconds >= 0
     rows = speed_rows(study[0], results)
+    unknown = speed_rows(study[0], results[results.metric != "peak_share"])
+    assert [row[3] for row in unknown] == ["–"] * len(rows)
     assert [row[0] for row in rows] == ["learned", "taken", "shifted", "combined"]  # and no head in closed form
     assert len(rows[0]) == len(SPEED_HEADINGS)
+
+
+def test_log_says_how_fast_a_run_was_and_what_it_took_besides() -> None:
+    speed = {"images_per_second": 12345.6, "flops_per_second": 3.21e9}
+    seconds = {"compilation": 1.24, "train": 5.0}
+    assert speed_text(speed, seconds) == "12,346 images/s, 3.2 GFLOP/s, compiled in 1.2 s"
+    told = speed_text({**speed, "peak_share": 0.123}, {**seconds, "data_wait": 0.5})
+    assert told.endswith("3.2 GFLOP/s (12% of the peak), compiled in 1.2 s, waited for data for 0.5 s")
 
 
 def test_results_have_every_arm(study: tuple[Study, list[int]]) -> None:

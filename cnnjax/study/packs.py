@@ -12,7 +12,7 @@ from cnnjax.data.dataset import DataSummary
 from cnnjax.data.streamed import AnyDataset, StreamedDataset
 from cnnjax.study.arms import needed_arms
 from cnnjax.study.measured_once import measured_once, these_devices
-from cnnjax.study.workdir import ALONE, Choice, Unit
+from cnnjax.study.workdir import ALONE, Choice, Unit, read_status
 from cnnjax.train.beginning import features_fit
 from cnnjax.train.devices import device_memory
 from cnnjax.train.hosts import several
@@ -54,7 +54,8 @@ def choose_packs(
       units: to be trained.
       arms: all configs of the study.
       datasets: by the configs' data.
-      before: what was chosen earlier for runs of a shape (`shape_of`); it is kept.
+      before: what was chosen earlier for runs of a shape (`shape_of`); it is kept, but that packs grow where there are
+        more runs to train and none of them has begun.
       interruption: looked at while the devices are measured.
 
     Returns:
@@ -66,8 +67,11 @@ def choose_packs(
     choices, packs = dict(before), []
     for (depth, shape), group in groups.items():
         config = arms[group[0].arm]
-        if shape not in choices and len(group) > 1 and config.head.name == "sgd" and not several():
-            choices[shape] = _choose(config, datasets[config.data], len(group), interruption)
+        if len(group) > 1 and config.head.name == "sgd" and not several():
+            if shape not in choices:
+                choices[shape] = _choose(config, datasets[config.data], len(group), interruption)
+            elif len(group) > choices[shape].members and not any(map(_has_begun, group)):
+                choices[shape] = _grown(choices[shape], config, datasets[config.data].summary, len(group))
         choice = ALONE if several() else choices.get(shape, ALONE)
         for first in range(0, len(group), choice.members):
             part = tuple(group[first : first + choice.members])
@@ -101,9 +105,25 @@ def _choose(config: Config, dataset: AnyDataset, runs: int, interruption: Interr
     form, gain = expected_gain(gains, _multiply_adds(config, dataset.summary))
     if wanted == "auto" and gain < LEAST_GAIN:
         return ALONE
-    most = most_members(config, dataset.summary, form, device_memory()) if wanted == "auto" else wanted
+    return _sized(config, dataset.summary, form, runs)
+
+
+def _sized(config: Config, summary: DataSummary, form: Form, runs: int) -> Choice:
+    """Packs of one size, as few as there can be."""
+    wanted = config.study.pack
+    most = most_members(config, summary, form, device_memory()) if wanted == "auto" else wanted
     packs = math.ceil(runs / most)
     return Choice(math.ceil(runs / packs), form) if packs < runs else ALONE
+
+
+def _grown(before: Choice, config: Config, summary: DataSummary, runs: int) -> Choice:
+    if before.form is None:
+        return before
+    return max(before, _sized(config, summary, before.form, runs), key=lambda choice: choice.members)
+
+
+def _has_begun(unit: Unit) -> bool:
+    return read_status(unit).get("state") in ("running", "paused")
 
 
 def _multiply_adds(config: Config, summary: DataSummary) -> int:

@@ -191,7 +191,10 @@ def speed_rows(study: Study, results: pd.DataFrame) -> list[list[str]]:
     }
     means = results[results.metric.isin(list(forms))].groupby(["arm", "metric"]).value.mean()
     fast = [arm for arm in study.experiment.arms if (arm, "images_per_second") in means.index]
-    return [[arm, *(form(means[arm, metric]) for metric, form in forms.items())] for arm in fast]
+    return [
+        [arm, *(form(means[arm, name]) if (arm, name) in means.index else "–" for name, form in forms.items())]
+        for arm in fast
+    ]
 
 
 def percent(value: Estimate | None, *, signed: bool = False) -> str:

@@ -3,6 +3,7 @@ from where they were."""
 
 import contextlib
 import dataclasses
+import logging
 import time
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -29,6 +30,8 @@ from cnnjax.train.interruption import Interruption, Stopped
 from cnnjax.train.loop import Listeners, evaluate, fit
 from cnnjax.train.program import Report
 from cnnjax.train.state import TrainState
+
+log = logging.getLogger(__name__)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -99,7 +102,19 @@ def run_pack(pack: Pack, work: Work) -> dict[Unit, str]:
     statuses = {unit: _solve(unit, work) for unit in pack.units} if in_closed_form else _descend(pack, work)
     for unit, status in statuses.items():
         write_json(unit.folder / "status.json", status)
+        if "speed" in status:
+            log.info("%s seed %d: %s", unit.arm, unit.seed, speed_text(status["speed"], status["seconds"]))
     return {unit: status["state"] for unit, status in statuses.items()}
+
+
+def speed_text(speed: Mapping[str, float], seconds: Mapping[str, float]) -> str:
+    """How fast a run was trained, and what it took besides, by its status."""
+    share = f" ({speed['peak_share']:.0%} of the peak)" if "peak_share" in speed else ""
+    waited = f", waited for data for {seconds['data_wait']:.1f} s" if "data_wait" in seconds else ""
+    return (
+        f"{speed['images_per_second']:,.0f} images/s, {speed['flops_per_second'] / 1e9:,.1f} GFLOP/s{share}, "
+        f"compiled in {seconds['compilation']:.1f} s{waited}"
+    )
 
 
 def _solve(unit: Unit, work: Work) -> dict[str, Any]:

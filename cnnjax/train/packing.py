@@ -22,7 +22,7 @@ from cnnjax.train.setup import build_model
 from cnnjax.train.speed import step_multiply_adds
 
 _MEMBERS, _BATCH_SIZE, _SHAPE, _CLASSES = 8, 64, (28, 28, 1), 10
-_WIDTHS = (8, 32)
+_WIDTHS = (8, 32, 128, 512)
 _ROUNDS, _STEPS = 5, 5
 _FORMS: tuple[Form, ...] = ("vmap", "map")
 
@@ -50,7 +50,7 @@ class Gain:
 
 
 def measure_gains(interruption: Interruption) -> list[Gain]:
-    """Measures a convnet on noise, and a wider one if the first gains: what gains nothing small gains nothing large."""
+    """Measures a convnet on noise, and wider ones as long as they gain: the large gain less than the small."""
     gains: list[Gain] = []
     for width in _WIDTHS:
         config = Config(
@@ -111,10 +111,10 @@ class _Turn:
 
 def expected_gain(gains: Sequence[Gain], step: int) -> tuple[Form, float]:
     """The form and the gain for a network of so many multiply-adds a step: between the measured ones, over the
-    logarithm of their size; beyond them that of the nearest."""
+    logarithm of their size; below them that of the smallest; above them none, for none was seen."""
     form = gains[0].form
     sizes = np.log([gain.multiply_adds for gain in gains])
-    return form, float(np.interp(np.log(max(step, 1)), sizes, [gain.ratio for gain in gains]))
+    return form, float(np.interp(np.log(max(step, 1)), sizes, [gain.ratio for gain in gains], right=1.0))
 
 
 def most_members(config: Config, summary: DataSummary, form: Form, memory: float) -> int:
