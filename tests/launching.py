@@ -93,14 +93,19 @@ def environment(devices: int) -> dict[str, str]:
     return {**os.environ, "XLA_FLAGS": f"--xla_force_host_platform_device_count={devices}"}
 
 
-def outcome(workdir: Path, arm: str = "learned") -> dict[str, Any]:
+def said(errors: str) -> list[str]:
+    """The lines of a study's standard error, but for those that say what is trained and how fast."""
+    return [line for line in errors.splitlines() if "parameters are trained" not in line and "images/s" not in line]
+
+
+def outcome(workdir: Path, arm: str = "learned", seed: int = 0) -> dict[str, Any]:
     """All that must not depend on how a run got to its end: parameters, metrics and results, without the times."""
-    folder = workdir / "runs" / arm / "seed0"
+    folder = workdir / "runs" / arm / f"seed{seed}"
     run = cnnjax.load(folder)
     rows = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
     results = pd.read_csv(workdir / "results.csv")
     times = results.metric.str.endswith(("_seconds", "_per_second")) | (results.metric == "peak_share")
-    chosen = results[(results.arm == arm) & ~times]
+    chosen = results[(results.arm == arm) & (results.seed == seed) & ~times]
     return {
         "variables": fingerprint(run.variables),
         "state": saved_state(folder),

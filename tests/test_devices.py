@@ -1,5 +1,6 @@
 """Eight host devices do what one does, to rounding, and read each other's checkpoints."""
 
+import json
 import subprocess
 import sys
 from pathlib import Path
@@ -20,7 +21,7 @@ from cnnjax.train.beginning import Shared
 from cnnjax.train.checkpoint import Checkpoints
 from cnnjax.train.interruption import Interruption
 from launch import main
-from tests.launching import EXPERIMENT, ROOT, command, environment, launch, newest_step, start
+from tests.launching import EXPERIMENT, ROOT, command, environment, launch, newest_step, outcome, said, start
 from tests.test_resume import wait_for
 
 FLAGS = ("--config.train.epochs=1", "--config.optim.lr=0.01")
@@ -60,8 +61,48 @@ def test_eight_devices_equal_one_and_a_checkpoint_crosses(
     step = newest_step(frozen)
     finished = launch(workdir, *FLAGS, devices=second)
     assert finished.returncode == 0, finished.stderr
-    assert finished.stderr.splitlines() == [f"frozen seed 0: going on from step {step}"]
+    assert said(finished.stderr) == [f"frozen seed 0: going on from step {step}"]
     assert_close(variables(workdir), on_one)
+
+
+SEEDS = range(3)
+PACKED = ("--arms=learned", "--seeds=3", "--config.study.pack=3", *FLAGS)
+
+
+@pytest.fixture(scope="module")
+def packed(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The workdir of three runs in one program over eight devices, to which nothing has happened."""
+    workdir = tmp_path_factory.mktemp("packed") / "study"
+    ran = launch(workdir, *PACKED, devices=8)
+    assert ran.returncode == 0, ran.stderr
+    assert ", 3 together" in ran.stdout
+    return workdir
+
+
+@pytest.mark.slow
+def test_runs_together_on_eight_devices_are_those_of_one_device_alone(packed: Path, tmp_path: Path) -> None:
+    assert main(command(tmp_path / "study", *PACKED, "--config.study.pack=1")[1:]) == 0
+    for seed in SEEDS:
+        together, alone = (
+            cnnjax.load(workdir / "runs" / "learned" / f"seed{seed}") for workdir in (packed, tmp_path / "study")
+        )
+        assert_close(together.variables, alone.variables)
+        assert len(together.metrics) == len(alone.metrics)
+
+
+@pytest.mark.slow
+def test_killed_runs_together_end_as_if_untouched_in_the_program_that_was_chosen(packed: Path, tmp_path: Path) -> None:
+    workdir = tmp_path / "study"
+    begun = start(workdir, *PACKED, devices=8, slow="training")
+    wait_for(lambda: newest_step(workdir / "runs" / "learned" / "seed2") > 0, begun)
+    begun.kill()
+    begun.communicate()
+    chosen = [json.loads((folder / "study.json").read_text())["packs"] for folder in (workdir, packed)]
+    assert chosen[0] == chosen[1] and [choice["members"] for choice in chosen[0].values()] == [3]
+    again = launch(workdir, *PACKED, devices=8)
+    assert again.returncode == 0, again.stderr
+    assert len(said(again.stderr)) == 3 and all("going on from step" in line for line in said(again.stderr))
+    assert [outcome(workdir, seed=seed) for seed in SEEDS] == [outcome(packed, seed=seed) for seed in SEEDS]
 
 
 STEPS = 50

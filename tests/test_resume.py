@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from tests.launching import launch, newest_step, outcome, start
+from tests.launching import launch, newest_step, outcome, said, start
 
 FOLDER = Path("runs") / "learned" / "seed0"
 ALONE = "--arms=learned"
@@ -87,7 +87,7 @@ def assert_ends_as(undisturbed: dict[str, Any], workdir: Path, *flags: str) -> N
             going_on += [f"{arm} seed 0: going on from step {step}"] if state == "running" else []
     again = launch(workdir, *flags)
     assert again.returncode == 0, again.stderr
-    assert [line for line in again.stderr.splitlines() if "parameters are trained" not in line] == going_on
+    assert said(again.stderr) == going_on
     assert {arm: outcome(workdir, arm) for arm in undisturbed} == undisturbed
 
 

@@ -73,6 +73,26 @@ def test_failed_and_diverged_runs_are_marked_and_the_others_go_on(
     assert "diverges seed 0: diverged in" in printed
 
 
+def test_runs_that_fail_together_are_run_alone(
+    tmp_path: Path, digits: Dataset, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tried = []
+
+    def run_pack(pack: Pack, *arguments: Any) -> dict[Unit, str]:
+        tried.append(([unit.seed for unit in pack.units], pack.form))
+        if len(pack.units) > 1 or pack.units[0].seed == 1:
+            pack.units[0].folder.mkdir(parents=True, exist_ok=True)
+            raise MemoryError("too much")
+        return dict.fromkeys(pack.units, "finished")
+
+    monkeypatch.setattr(runner, "run_pack", run_pack)
+    config = override(Config(), {"study.pack": 3})
+    study = Study(epath.Path(tmp_path), Experiment("question", "Why?", {"only": config}), 3)
+    printed = run(study, digits, Interruption())
+    assert tried == [([0, 1, 2], "map"), ([0], None), ([1], None), ([2], None)]
+    assert [outcome in printed for outcome in ("seed 0: finished", "seed 1: failed", "seed 2: finished")] == [True] * 3
+
+
 def test_first_run_of_each_arm_says_what_is_trained(
     tmp_path: Path, digits: Dataset, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:

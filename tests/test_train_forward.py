@@ -11,10 +11,11 @@ import pytest
 from cnnjax.config import Config, DataConfig, ModelConfig, OptimConfig, RequestError, TrainConfig, override
 from cnnjax.data.dataset import Dataset
 from cnnjax.models.registry import build
-from cnnjax.train.assembly import Assembly, assemble
+from cnnjax.train.assembly import Assembly, assemble, assemble_alone, assemble_together, make_member
 from cnnjax.train.beginning import Shared
 from cnnjax.train.forward import logits_in_evaluation, logits_in_training
 from cnnjax.train.interruption import Interruption
+from cnnjax.train.program import compiler_options
 from cnnjax.train.setup import check_request
 from tests.test_train_program import host, train
 from tests.variables import drawn_variables
@@ -106,6 +107,22 @@ def test_batch_in_parts_takes_the_same_step(toy: Dataset) -> None:
 @pytest.mark.slow
 def test_deterministic_run_is_the_same_on_a_cpu(toy: Dataset) -> None:
     assert_same(trained(toy)[1], trained(toy, deterministic=True)[1])
+
+
+def test_deterministic_run_tells_the_compiler(toy: Dataset) -> None:
+    for asked, told in ((False, None), (True, {"xla_gpu_deterministic_ops": True})):
+        config = override(CONFIG, {"train.deterministic": asked})
+        member = make_member(config, toy, 0, Shared(), Interruption())
+        assert compiler_options(member.task) == told
+
+
+def test_state_that_is_stepped_is_given_away(toy: Dataset) -> None:
+    shared = Shared()
+    alone = assemble_alone(make_member(CONFIG, toy, 0, shared, Interruption()), shared)
+    members = [make_member(CONFIG, toy, seed, shared, Interruption(), axis=None) for seed in range(2)]
+    for run in (alone, assemble_together(members, "map", shared)):
+        run.program.train(run.state, run.inputs, [1] * len(run.members))
+        assert all(leaf.is_deleted() for leaf in jax.tree.leaves(run.state.trained))
 
 
 def test_parts_that_do_not_divide_the_batch(toy: Dataset) -> None:

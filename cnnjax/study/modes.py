@@ -150,6 +150,7 @@ def measure(request: Request, console: Console, interruption: Interruption) -> i
         folder = _workdir(request)
         study = _with_measures(read_study(folder), request.changes)
         require_finished(study, collect(study))
+        keep_compilations()
         with claim(folder):
             measure_study(compared(study), {}, console)
             write_study(dataclasses.replace(study, reported=False))
