@@ -59,8 +59,9 @@ def arms(config: Config) -> dict[str, dict[str, Any]]:
 
 
 def columns() -> dict[str, Column]:
-    """What reaches the first layers, of what reaches the head."""
+    """What reaches the first layers, of what reaches the head, before training and after."""
     return {
-        "gradient at the input": Column("output_gradient_norm", "input"),
-        "gradient at the logits": Column("output_gradient_norm", "head"),
+        f"gradient at the {place}, {when}": Column(f"output_gradient_norm{metric}", stage)
+        for when, metric in (("at the start", "_at_start"), ("trained", ""))
+        for place, stage in (("input", "input"), ("logits", "head"))
     }
