@@ -60,6 +60,9 @@ def test_a_pooled_circular_network_is_of_one_mind(images: np.ndarray) -> None:
     (finding,) = shift_consistency(pooled(images), images, 3, jax.random.key(0), pairs=4, batch_size=4)
     assert finding.metric == "random_shift/consistency"
     assert (finding.value, finding.magnitude) == (1, 3)
+    # That all agree is not certain for the images that were not shown.
+    np.testing.assert_allclose([finding.low, finding.high], wilson(1.0, len(images)))
+    assert finding.low < 0.75 and finding.high == 1
 
 
 def test_consistency_is_the_share_of_agreeing_shifts() -> None:
@@ -69,7 +72,7 @@ def test_consistency_is_the_share_of_agreeing_shifts() -> None:
     (finding,) = shift_consistency(LINEAR, SIGNALS, 1, jax.random.key(0), pairs=300, batch_size=11)
     assert expected < 0.9
     assert abs(finding.value - expected) < 0.04
-    assert finding.low < finding.value < finding.high
+    np.testing.assert_allclose([finding.low, finding.high], wilson(finding.value, 11))
 
 
 def test_the_axes_are_shifted_independently() -> None:

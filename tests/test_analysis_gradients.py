@@ -3,6 +3,7 @@
 import jax
 import numpy as np
 import pytest
+from flax import linen as nn
 from scipy.special import softmax
 
 import cnnjax
@@ -10,6 +11,7 @@ from cnnjax.analysis.findings import Finding
 from cnnjax.analysis.gradients import gradient_norms
 from cnnjax.analysis.subject import Subject
 from cnnjax.layers.dense import Dense
+from cnnjax.layers.sequence import Named, Sequential
 from cnnjax.models.network import Network, Stage
 from tests.variables import drawn_variables
 
@@ -59,6 +61,31 @@ def test_backpropagation_by_hand(batch_size: int, smoothing: float) -> None:
     (own,) = [finding for finding in findings if finding.stage == "layer2"]
     reach = 2.4469118 * signals["layer2"].std(ddof=1) / 7**0.5
     assert (own.low, own.high) == pytest.approx((means["layer2"] - reach, means["layer2"] + reach), rel=1e-4)
+
+
+class Projection(nn.Module):
+    """A layer that is not run by being called."""
+
+    @nn.compact
+    def project(self, x: jax.Array) -> jax.Array:
+        return x @ self.param("kernel", nn.initializers.lecun_normal(), (x.shape[-1], 6))
+
+
+class Ending(nn.Module):
+    @nn.compact
+    def __call__(self, x: jax.Array, *, train: bool = False) -> jax.Array:
+        return Dense(3, name="b")(Projection(name="a").project(x), train=train)
+
+
+def test_kernels_are_in_the_order_in_which_the_network_applies_them() -> None:
+    names = ("conv", *(f"layer{n}" for n in range(1, 12)), "a")
+    layers = Sequential(tuple(Named(name, Dense(6)) for name in names))
+    model = Network((Stage("stem", Dense(6)), Stage("stage1", layers), Stage("head", Ending())))
+    subject = Subject(model, drawn_variables(model, IMAGES.shape), (0.0,) * 2, (1.0,) * 2)
+    found = gradient_norms(subject, IMAGES, LABELS, key=KEY)
+    paths = ["stem", *(f"stage1/{name}" for name in names), "head/b", "head/a"]
+    assert list(values(found, "gradient_norm")) == [f"{path}/kernel" for path in paths]
+    assert list(values(found, "output_gradient_norm")) == ["input", "stem", "stage1", "head"]
 
 
 def test_intervals_of_kernels_are_from_leaving_batches_out() -> None:

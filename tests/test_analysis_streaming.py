@@ -5,7 +5,18 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from cnnjax.analysis.streaming import GROUPS, batches, group_weights, jackknife, moments, moments_of, sums
+from cnnjax.analysis.streaming import (
+    GROUPS,
+    Moments,
+    batches,
+    group_weights,
+    jackknife,
+    moments,
+    moments_of,
+    share_interval,
+    sums,
+)
+from tests.wilson import wilson
 
 VALUES = np.random.default_rng(0).normal(1e6, 1, (11, 3)).astype(np.float32)
 
@@ -61,6 +72,25 @@ def test_images_are_dealt_to_groups_in_turn_and_padding_to_none() -> None:
     weights = group_weights(np.array([True, True, True, False]), np.array([0, GROUPS + 1, 1, 2]))
     assert weights.sum(axis=0).tolist() == [1, 1, 1, 0]
     assert weights.argmax(axis=0).tolist()[:3] == [0, 1, 1]
+
+
+@pytest.mark.parametrize(("correlated", "mean"), [(20.0, 0.97), (0.2, 0.97), (0.2, 0.5), (20.0, 1.0)])
+def test_the_interval_of_values_between_0_and_1_holds_in_95_of_100_studies(correlated: float, mean: float) -> None:
+    """Images with shares of their own, of which 5 pairs are seen: Student's t holds far less often near 1."""
+    rng = np.random.default_rng(0)
+    own = rng.beta(correlated * mean, correlated * (1 - mean), (40, 2000)) if mean < 1 else np.ones((40, 2000))
+    low, high = moments_of(rng.binomial(5, own) / 5).share_interval()
+    assert np.mean((low <= mean) & (mean <= high)) >= 0.94
+    assert (low < high).all() and (low >= 0).all() and (high <= 1).all()
+
+
+@pytest.mark.parametrize("share", [0.0, 0.25, 0.98, 1.0])
+def test_the_interval_of_a_share_is_wilson_s_and_holds_the_share(share: float) -> None:
+    for examples in (1, 10, 13, 10**6):
+        found = Moments(examples, np.array(share), np.array(0.0)).share_interval()
+        np.testing.assert_allclose(found, wilson(share, examples), atol=1e-12)
+        assert 0 <= found[0] <= share <= found[1] <= 1
+    assert share_interval(3, 4) == pytest.approx(tuple(map(float, wilson(0.75, 4))))
 
 
 def test_sums_leave_out_the_padding() -> None:

@@ -69,8 +69,9 @@ def shift_consistency(
     networks shift-invariant again", section 4.2).
 
     Metric `random_shift/consistency`: the mean over images and pairs of [argmax f(S_a x) = argmax f(S_b x)], in [0, 1],
-    with an interval over images. S_a and S_b shift circularly by whole pixels, uniform in -largest_shift ...
-    largest_shift, drawn for each image, pair and spatial axis independently.
+    with an interval over images (Wilson's, as of one pair each: with more pairs it is rather too wide). S_a and S_b
+    shift circularly by whole pixels, uniform in -largest_shift ... largest_shift, drawn for each image, pair and
+    spatial axis independently.
 
     Args:
       subject: the network.
@@ -94,7 +95,7 @@ def shift_consistency(
         return np.mean(np.equal(classes[::2], classes[1::2]), axis=0)
 
     moment = moments(measure, (images, numbered(images)), batch_size)
-    low, high = moment.interval()
+    low, high = moment.share_interval()
     return [
         Finding("random_shift/consistency", float(moment.mean), None, float(largest_shift), float(low), float(high))
     ]

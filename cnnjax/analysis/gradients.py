@@ -1,7 +1,7 @@
 """How large the loss's gradient still is, layer by layer (vanishing and exploding gradients)."""
 
 import functools
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import jax
@@ -14,6 +14,7 @@ from cnnjax.analysis.subject import INPUT, Subject, stage_outputs
 from cnnjax.data.feed import standardise
 from cnnjax.filters.plan import flatten, is_kernel
 from cnnjax.layers.auxiliary import AUXILIARY_LOGITS
+from cnnjax.models.tracing import trace_network
 from cnnjax.train.chunks import part_of_chunk
 from cnnjax.train.loss import training_loss
 from cnnjax.train.targets import check_labels
@@ -33,7 +34,7 @@ def gradient_norms(
 ) -> list[Finding]:
     """The norms of the gradient of the training loss, along the network (Hochreiter 1991; Glorot and Bengio 2010).
 
-    `gradient_norm`, with a kernel's path as its stage: |d L / d kernel| (Frobenius), where L is the mean of
+    Findings are in the order in which the network applies its layers. `gradient_norm`, with a kernel's path as its stage: |d L / d kernel| (Frobenius), where L is the mean of
     `cnnjax.train.loss.training_loss` over all images, with the interval of the jackknife over batches, dealt to
     `GROUPS` groups; NaN where all images are in one batch. `output_gradient_norm`, of each stage (of the standardised
     images too): the mean over images n of |d L_n / d output_n|, with its interval over images. Both are at least 0,
@@ -77,10 +78,20 @@ def gradient_norms(
         for stage, size in sizes.items():
             found = moments_of(np.asarray(size)[new])
             norms[stage] = norms[stage] + found if stage in norms else found
-    # Compiled functions sort by name.
-    paths = sorted(grouped, key=lambda path: subject.stages.index(path.split("/")[0]))
-    findings = [_over_batches(path, grouped[path], counted) for path in paths]
+    findings = [_over_batches(path, grouped[path], counted) for path in _as_applied(subject, grouped, images.shape[1:])]
     return findings + [_over_images(stage, norms[stage]) for stage in subject.stages]
+
+
+def _as_applied(subject: Subject, paths: Iterable[str], image_shape: tuple[int, ...]) -> list[str]:
+    """The kernels' paths in the order in which the network applies their layers to an image [*spatial, C]."""
+    places = {layer: place for place, layer in enumerate(trace_network(subject.model, image_shape).layers)}
+
+    # A layer that is not run by being called has no place of its own: it comes last in its stage.
+    def key(path: str) -> tuple[int, int]:
+        stage, layer = path.partition("/")[0], path.rpartition("/")[0]
+        return subject.stages.index(stage), places.get(layer, len(places))
+
+    return sorted(paths, key=key)
 
 
 def _full_batches(examples: int, batch_size: int) -> Iterator[tuple[slice, np.ndarray]]:
