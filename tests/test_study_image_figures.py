@@ -110,6 +110,17 @@ def test_confusion_shows_counts_and_the_shares_of_rows() -> None:
     assert (axes.get_xlabel(), axes.get_ylabel()) == ("class predicted", "true class")
 
 
-def test_of_many_classes_the_map_alone_is_shown() -> None:
-    (axes,) = confusion("a", np.eye(30, dtype=int)).figure.axes
+@pytest.mark.parametrize("classes", [21, 1000])
+def test_of_many_classes_the_map_alone_is_shown(classes: int) -> None:
+    figure = confusion("a", np.eye(classes, dtype=int)).figure
+    (axes,) = figure.axes
     assert not axes.texts
+    assert axes.images[0].get_array().shape == (classes, classes)
+    assert max(figure.get_size_inches()) < 12
+    for ticks in (axes.get_xticks(), axes.get_yticks()):
+        assert 2 < len(ticks) <= 13 and (ticks == ticks.round()).all()
+
+
+def test_every_one_of_few_classes_has_its_tick() -> None:
+    (axes,) = confusion("a", np.eye(3, dtype=int)).figure.axes
+    assert axes.get_xticks().tolist() == axes.get_yticks().tolist() == [0, 1, 2]

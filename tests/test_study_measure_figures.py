@@ -1,16 +1,16 @@
 """Figures of measures: every number at its place, and words for whoever has not read the code."""
 
+from pathlib import Path
+
 import numpy as np
 import pandas as pd
-import pytest
+from etils import epath
 from matplotlib.axes import Axes
 
-from cnnjax.analysis.measures import MEASURES
-from cnnjax.study.figures import MOST_ARMS_DRAWN, Picture
-from cnnjax.study.measure_figures import MEANINGS, consistency_scatter, draw_measures, gradient_curves, too_many_to_draw
+from cnnjax.study.figures import MOST_ARMS_DRAWN, Picture, save
+from cnnjax.study.measure_figures import consistency_scatter, draw_measures, too_many_to_draw
 from cnnjax.study.results import COLUMNS
 from cnnjax.study.statistics import estimate
-from tests.test_analysis_measures import METRICS
 
 NAN = float("nan")
 
@@ -63,19 +63,6 @@ def test_of_one_seed_the_interval_is_that_over_images() -> None:
     assert axes.get_xlabel() == "size of the change (share of the pixels' range)"
 
 
-@pytest.mark.parametrize(
-    ("metric", "label"),
-    [
-        ("pgd_l2/accuracy", "length of the change (in the pixels' range)"),
-        ("size/accuracy", "sides of the image, relative to those of training"),
-        ("gain/accuracy", "gain (decibels)"),
-    ],
-)
-def test_magnitudes_have_their_units(metric: str, label: str) -> None:
-    (axes,) = drawn(table(("a", 0, metric, None, 1.0, 0.5, 0.4, 0.6))).figure.axes
-    assert axes.get_xlabel() == label
-
-
 def test_over_stages_in_the_network_s_order() -> None:
     rows = [
         ("a", 0, "probe_accuracy", stage, NAN, v, NAN, NAN) for stage, v in (("input", 0.2), ("b", 0.9), ("a", 0.5))
@@ -86,10 +73,75 @@ def test_over_stages_in_the_network_s_order() -> None:
     assert axes.get_yscale() == "linear"
 
 
-@pytest.mark.parametrize(("least", "scale"), [(1e-8, "log"), (0.0, "linear")])
-def test_gradients_that_are_not_zero_are_on_a_logarithmic_scale(least: float, scale: str) -> None:
-    rows = [("a", 0, "gradient_norm", stage, NAN, value, NAN, NAN) for stage, value in (("x", 1.0), ("y", least))]
-    assert drawn(table(*rows)).figure.axes[0].get_yscale() == scale
+def over_stages(arm: str, values: dict[str, float], metric: str = "gradient_norm") -> list[tuple[object, ...]]:
+    """A row for each stage, of one seed."""
+    return [(arm, 0, metric, stage, NAN, value, NAN, NAN) for stage, value in values.items()]
+
+
+def test_a_stage_stands_behind_those_that_it_is_behind_in_any_arm() -> None:
+    deep = {"input": 0.2, "stage1": 0.3, "stage2": 0.4, "stage3": 0.5, "head": 0.6}
+    flat, shallow = ({stage: deep[stage] for stage in stages} for stages in (("input", "head"), tuple(deep)[:3]))
+    shallow["head"] = 0.7
+    rows = [row for arm, of in (("flat", flat), ("shallow", shallow), ("deep", deep)) for row in over_stages(arm, of)]
+    (axes,) = drawn(table(*rows)).figure.axes
+    assert [label.get_text() for label in axes.get_xticklabels()] == list(deep)
+    assert lines(axes)["flat"] == [(0, 0.2), (4, 0.6)]
+    assert lines(axes)["shallow"] == [(0, 0.2), (1, 0.3), (2, 0.4), (4, 0.7)]
+    both = [(*row[:2], "noise/invariance_error", row[3], 1.0, *row[5:]) for row in rows]
+    assert [axes.get_title() for axes in drawn(table(*both)).figure.axes if axes.get_visible()] == list(deep)
+
+
+def layers(blocks: int) -> dict[str, float]:
+    """Of a plain network the norms of the gradients of its kernels, of three stages of so many blocks."""
+    paths = [f"stage{stage}/block{block}" for stage in (1, 2, 3) for block in range(1, blocks + 1)]
+    return {path: 10.0**place for place, path in enumerate(["stem", *paths, "head"])}
+
+
+def test_deep_networks_are_drawn_over_their_own_depth() -> None:
+    arms = {"plain 20": layers(5), "plain 56": layers(12), "linear": {"head": 2.0}}
+    picture = drawn(table(*(row for arm, values in arms.items() for row in over_stages(arm, values))))
+    (axes,) = picture.figure.axes
+    assert picture.figure.get_figwidth() < 10
+    for arm, values in (("plain 20", layers(5)), ("plain 56", layers(12))):
+        expected = zip(np.linspace(0, 1, len(values)), values.values(), strict=True)
+        np.testing.assert_allclose(lines(axes)[arm], list(expected))
+    assert lines(axes)["linear"] == [(1, 2.0)]
+    assert "over its own depth: 0 is the first of its layers, 1 the last." in picture.sentence
+
+
+def test_arms_whose_orders_contradict_one_another_are_drawn_over_their_own_depth() -> None:
+    rows = [*over_stages("a", {"x": 1.0, "y": 2.0}), *over_stages("b", {"y": 3.0, "x": 4.0})]
+    (axes,) = drawn(table(*rows)).figure.axes
+    assert (lines(axes)["a"], lines(axes)["b"]) == ([(0, 1.0), (1, 2.0)], [(0, 3.0), (1, 4.0)])
+
+
+def test_gradients_are_on_a_logarithmic_scale_and_zeros_are_counted() -> None:
+    rows = [
+        ("a", seed, "gradient_norm", stage, NAN, value, NAN, NAN)
+        for stage, values in (("x", (0.0, 0.0)), ("y", (0.0, 1e-8)), ("z", (1.0, 2.0)))
+        for seed, value in enumerate(values)
+    ]
+    picture = drawn(table(*rows, *over_stages("b", {"x": 1.0, "y": 1.0, "z": 1.0})))
+    (axes,) = picture.figure.axes
+    assert axes.get_yscale() == "log"
+    np.testing.assert_allclose(lines(axes)["a"], [(0, NAN), (1, 5e-9), (2, 1.5)])
+    # Of an interval that ends below 0, what is below the mean is left out.
+    np.testing.assert_allclose(shaded(axes, 0, 1), (5e-9, estimate([0.0, 1e-8]).high))
+    assert "Norms that are exactly 0 have no place on the scale: 3 of 6 (a)." in picture.sentence
+
+
+def test_gradients_that_have_all_vanished_are_drawn(tmp_path: Path) -> None:
+    picture = drawn(table(*over_stages("a", {"x": 0.0, "y": 0.0})))
+    assert save(picture, epath.Path(tmp_path))
+    assert "no place on the scale: 2 of 2 (a)." in picture.sentence
+
+
+def test_many_arms_are_told_apart_beside_the_figure() -> None:
+    picture = drawn(table(*(row for arm in range(24) for row in over_stages(str(arm), {"x": 1.0, "y": 2.0}))))
+    (axes,) = picture.figure.axes
+    assert len({(line.get_color(), line.get_linestyle()) for line in axes.lines}) == 24
+    assert axes.get_legend() is None
+    assert [text.get_text() for text in picture.figure.legends[0].get_texts()] == list(map(str, range(24)))
 
 
 def test_over_stages_and_magnitudes_a_field_for_each_stage() -> None:
@@ -117,34 +169,39 @@ def test_one_figure_for_each_metric_and_none_of_whole_runs_or_too_many_arms() ->
     assert too_many_to_draw(table(whole, *two, *many)) == ["Zero share"]
 
 
-@pytest.mark.parametrize(
-    ("metric", "title"),
-    [
-        ("fgsm_l2/accuracy", "Accuracy under FGSM in L2"),
-        ("pgd_linf_targeted/success", "Success of the attack under PGD in L∞ towards a target"),
-        ("scale/goodfellow_top", "Goodfellow's score under scale"),
-        ("stroke_weight/goodfellow_whole", "Goodfellow's score (whole set) under stroke weight"),
-        ("size/accuracy", "Accuracy at other sizes"),
-        ("cka/next seed", "Linear CKA with the next seed"),
-        ("output_gradient_norm_at_start", "Output gradient norm at start"),
-    ],
-)
-def test_titles_are_words(metric: str, title: str) -> None:
-    assert drawn(table(("a", 0, metric, "s", NAN, 0.5, NAN, NAN))).title == title
+def transferred(arm: str, maker: str, value: float, seed: int = 0, size: float = 0.1) -> tuple[object, ...]:
+    """How right an arm is about images made for another, with an interval of 0.05 to either side."""
+    return (arm, seed, f"transfer/from {maker}/accuracy", None, size, value, value - 0.05, value + 0.05)
 
 
-def test_transfer_is_a_map_of_arms() -> None:
-    rows = [
-        (arm, seed, f"transfer/from {maker}/accuracy", None, 0.1, value + 0.1 * seed, NAN, NAN)
-        for seed in (0, 1)
-        for (arm, maker), value in {("a", "a"): 0, ("a", "b"): 0.5, ("b", "b"): 0.1, ("b", "a"): 0.8}.items()
-    ]
-    picture = drawn(table(*rows))
+def test_transfer_is_a_map_of_arms_with_intervals() -> None:
+    pairs = {("a", "a"): 0.3, ("a", "b"): 0.5, ("b", "b"): 0.1, ("b", "a"): 0.8}
+    picture = drawn(table(*(transferred(*pair, value + 0.1 * s, s) for s in (0, 1) for pair, value in pairs.items())))
     axes = picture.figure.axes[0]
-    np.testing.assert_allclose(axes.images[0].get_array(), [[5, 55], [85, 15]])
-    assert [text.get_text() for text in axes.texts] == ["5", "55", "85", "15"]
+    np.testing.assert_allclose(axes.images[0].get_array(), [[35, 55], [85, 15]])
     assert [label.get_text() for label in axes.get_xticklabels()] == ["a", "b"]
+    over_seeds = estimate([30, 40])
+    assert axes.texts[0].get_text() == f"35\n[{over_seeds.low:.0f}, {over_seeds.high:.0f}]"
+    assert (picture.name, picture.title) == ("transfer", "Adversarial images for other arms")
     assert "changed by 0.1 of the pixels' range" in picture.sentence
+
+
+def test_transfer_of_each_size_has_a_map_and_what_is_missing_is_blank() -> None:
+    rows = [transferred("a", "a", 0.2), transferred("a", "b", 0.4), transferred("b", "b", 0.6, size=0.3)]
+    small, large = draw_measures(table(*rows))
+    (axes, _), (alone, _) = small.figure.axes, large.figure.axes
+    assert [text.get_text() for text in axes.texts] == ["20\n[15, 25]", "40\n[35, 45]"]
+    assert [text.get_text() for text in alone.texts] == ["60\n[55, 65]"]
+    assert "changed by 0.1 of" in small.sentence and "changed by 0.3 of" in large.sentence
+    assert (small.name, large.name) == ("transfer_0.1", "transfer_0.3")
+    (two, _) = draw_measures(table(rows[1], transferred("b", "b", 0.6)))[0].figure.axes
+    np.testing.assert_array_equal(two.images[0].get_array().filled(-1), [[-1, 40], [-1, 60]])
+    assert [text.get_text() for text in two.texts] == ["40\n[35, 45]", "60\n[55, 65]"]
+
+
+def test_transfer_between_too_many_arms_is_named_instead() -> None:
+    rows = table(*(transferred(str(arm), maker, 0.5) for arm in range(MOST_ARMS_DRAWN + 1) for maker in ("0", "1")))
+    assert (draw_measures(rows), too_many_to_draw(rows)) == ([], ["Adversarial images for other arms"])
 
 
 def test_accuracy_over_consistency_has_a_point_for_each_arm() -> None:
@@ -167,34 +224,3 @@ def test_numbers_that_are_not_finite_leave_the_others() -> None:
     ]
     (axes,) = drawn(table(*rows)).figure.axes
     assert lines(axes)["a"][-1] == (2, 1.0)
-
-
-def test_every_metric_of_the_measures_has_its_words() -> None:
-    named = {metric for metrics in METRICS.values() for metric in metrics}
-    staged = [metric for metric in named if not metric.startswith(("recall", "fooling"))]
-    unexplained = [metric for metric in staged if not set(metric.split("/")) & set(MEANINGS)]
-    assert not unexplained
-    assert set(METRICS) < set(MEASURES)
-
-
-def test_gradients_along_training() -> None:
-    def run(factor: float) -> pd.DataFrame:
-        first, last = "gradient_norm/stage1/kernel", "gradient_norm/head/kernel"
-        return pd.DataFrame(
-            [
-                {"epoch": 0.0, "split": "train", first: 1e-3 * factor, last: 1.0},
-                {"epoch": 1.0, "split": "train", first: 2e-3 * factor, last: 0.5},
-                {"epoch": 1.0, "split": "train", "loss": 1.0},
-            ]
-        )
-
-    picture = gradient_curves({"a$": [run(1), run(3)], "b": [pd.DataFrame([{"epoch": 1.0, "loss": 1.0}])]})
-    assert picture is not None
-    axes = picture.figure.axes[0]
-    assert axes.get_title() == r"a\$" and axes.get_yscale() == "log"
-    first, last = (list(zip(*line.get_data(), strict=True)) for line in axes.lines)
-    np.testing.assert_allclose(first, [(0, 2e-3), (1, 4e-3)])
-    np.testing.assert_allclose(last, [(0, 1), (1, 0.5)])
-    assert shaded(axes, 0, 1)[1] == pytest.approx(estimate([2e-3, 6e-3]).high)
-    assert shaded(axes, 0, 1)[0] == pytest.approx(4e-3)  # for the interval ends below 0
-    assert gradient_curves({"b": [pd.DataFrame([{"step": 1}])]}) is None

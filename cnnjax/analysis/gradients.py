@@ -34,13 +34,13 @@ def gradient_norms(
 ) -> list[Finding]:
     """The norms of the gradient of the training loss, along the network (Hochreiter 1991; Glorot and Bengio 2010).
 
-    Findings are in the order in which the network applies its layers. `gradient_norm`, with a kernel's path as its stage: |d L / d kernel| (Frobenius), where L is the mean of
-    `cnnjax.train.loss.training_loss` over all images, with the interval of the jackknife over batches, dealt to
-    `GROUPS` groups; NaN where all images are in one batch. `output_gradient_norm`, of each stage (of the standardised
-    images too): the mean over images n of |d L_n / d output_n|, with its interval over images. Both are at least 0,
-    in nats for each unit of the weight or output. Where batch
-    norm ties the images of a batch together, L_n is the sum of their losses. In a linear chain of layers that scale by
-    a, it falls by a factor of a with each layer further down: its logarithm has the slope log a.
+    `gradient_norm`, with a kernel's path as its stage, in the order in which the network applies them: |d L / d kernel|
+    (Frobenius), where L is the mean of `cnnjax.train.loss.training_loss` over all images, with the interval of the
+    jackknife over batches, dealt to `GROUPS` groups; NaN where all images are in one batch. `output_gradient_norm`, of
+    each stage (of the standardised images too): the mean over images n of |d L_n / d output_n|, with its interval over
+    images. Both are at least 0, in nats for each unit of the weight or output. Where batch norm ties the images of a
+    batch together, L_n is the sum of their losses. In a linear chain of layers that scale by a, it falls by a factor of
+    a with each layer further down: its logarithm has the slope log a.
 
     The network runs as in training: dropout drops, batch norm takes the batch's own statistics, and auxiliary heads
     count. So that statistics are of different images, a last batch with too few is filled up with those before it,

@@ -6,10 +6,12 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 from cnnjax.study.figures import Picture, plain
 
 _MOST_COLUMNS = 10
+_MOST_CLASSES_COUNTED = 20
 
 # Maps whose scale is written above each of them.
 _WITH_RANGES = (
@@ -100,21 +102,26 @@ def draw_images(arm: str, arrays: Mapping[str, np.ndarray], dimensions: int) -> 
 
 
 def confusion(arm: str, matrix: np.ndarray) -> Picture:
-    """The confusion matrix of one run as a map with its counts.
+    """The confusion matrix of one run as a map, of few classes with its counts.
 
     Args:
       arm: of the run.
       matrix: counts [true, predicted].
     """
-    side = max(4.0, 1.5 + 0.45 * len(matrix))
+    side = max(4.0, 1.5 + 0.45 * min(len(matrix), _MOST_CLASSES_COUNTED))
     figure = Figure(figsize=(side + 0.8, side), layout="constrained")
     axes = figure.add_subplot()
     shares = matrix / np.maximum(matrix.sum(axis=1, keepdims=True), 1)
     axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
-    if len(matrix) <= 20:
+    if len(matrix) <= _MOST_CLASSES_COUNTED:
         for row, column in np.ndindex(*matrix.shape):
             colour = "white" if shares[row, column] > 0.5 else "black"
             axes.text(column, row, str(matrix[row, column]), ha="center", va="center", color=colour, fontsize="small")
+        axes.set_xticks(range(len(matrix)))
+        axes.set_yticks(range(len(matrix)))
+    else:
+        axes.xaxis.set_major_locator(MaxNLocator(10, integer=True))
+        axes.yaxis.set_major_locator(MaxNLocator(10, integer=True))
     axes.set(xlabel="class predicted", ylabel="true class")
     sentence = "How many images of each true class (rows) were given each class; the shade is the share of the row."
     return Picture(f"confusion_{arm}", f"Confusion matrix: {arm}", f"{sentence} Of the first seed.", figure)

@@ -1,88 +1,29 @@
-"""Figures of what the measures found: over magnitudes, over stages, over both, and along training."""
+"""Figures of what the measures found: over magnitudes, over stages, over both, and of arms against arms."""
 
-from collections.abc import Iterable, Iterator, Mapping
-from typing import Any
+import itertools
+from collections.abc import Iterable, Iterator
+from graphlib import CycleError, TopologicalSorter
 
 import numpy as np
 import pandas as pd
-from matplotlib import colormaps
 from matplotlib.axes import Axes
-from matplotlib.cm import ScalarMappable
 from matplotlib.figure import Figure
 
-from cnnjax.ops.transformations.table import TRANSFORMATIONS, find
 from cnnjax.study.figures import MOST_ARMS_DRAWN, Picture, plain
-from cnnjax.study.statistics import Estimate, estimate, estimate_measure
+from cnnjax.study.gradient_figures import exactly_zero
+from cnnjax.study.measure_words import axis_label, explanation, magnitude_label, title
+from cnnjax.study.statistics import estimate_measure
 
 _COLUMNS = 4
+_MOST_STAGES_NAMED = 16
+_MOST_ARMS_IN_A_FIELD = 8
+# Ten colours, and the same again.
+_STYLES = ("-", "--", ":")
 # These have figures of their own.
 _TRANSFER = "transfer/from "
+_TRANSFER_TITLE = "Adversarial images for other arms"
 _CONSISTENCY = "random_shift/consistency"
 _CONSISTENCY_TITLE = "Accuracy and consistency"
-
-_ATTACKED = ("fgsm_", "pgd_")
-_NORMS = {"linf": "L∞", "l2": "L2"}
-
-_SURVIVORS = "An image that fell to a smaller change counts as fallen to every greater one."
-
-MEANINGS: dict[str, tuple[str, str]] = {
-    "accuracy": ("accuracy", "The share of the images whose class is right."),
-    "agreement": ("agreement", "The share of the images that keep the class given to them untouched."),
-    "consistency": ("consistency", "The chance that two random shifts of an image are given the same class."),
-    "success": (
-        "success of the attack",
-        "The share of the images that are given the class the attack aimed at, one of the others drawn for each image. "
-        f"{_SURVIVORS}",
-    ),
-    "equivariance_error": (
-        "equivariance error",
-        "How far the stage's output for the changed image is from its changed output, relative to its size: 0 where "
-        "the change passes through.",
-    ),
-    "invariance_error": (
-        "invariance error",
-        "How far the stage's output moves when the image is changed, relative to the distance between different "
-        "images: 0 where nothing is noticed, 1 where it is as if it were another image.",
-    ),
-    "normalised_variance": (
-        "normalised variance",
-        "The variance of the stage's output along the transformation over that between images: 0 is invariant.",
-    ),
-    "goodfellow_top": (
-        "Goodfellow's score",
-        "How often the most invariant fifth of a stage's units fire on changed versions of the images that drive them "
-        "most, over how often they fire on any images: 1 is chance, about 100 that they always still fire.",
-    ),
-    "goodfellow_whole": (
-        "Goodfellow's score (whole set)",
-        "How often the most invariant fifth of a stage's units fire on changed versions of all images, over how often "
-        "they fire on untouched ones: 1 is as often, though not necessarily on the same images.",
-    ),
-    "lie_derivative": (
-        "Lie derivative (relative)",
-        "How fast the stage stops being equivariant as the image begins to change, relative to the size of its output.",
-    ),
-    "probe_accuracy": ("accuracy of a linear probe", "A ridge classifier fitted on the stage's output alone."),
-    "cka": ("linear CKA", "How alike two representations of the same images are, whatever their rotation: 1 is alike."),
-    "gradient_norm": ("norm of the gradient", "Of the loss with respect to each kernel, after training."),
-    "output_gradient_norm": (
-        "norm of the gradient",
-        "Of the loss with respect to each stage's output, after training.",
-    ),
-    "gradient_norm_at_start": ("norm of the gradient", "Of the loss with respect to each kernel, before training."),
-    "output_gradient_norm_at_start": (
-        "norm of the gradient",
-        "Of the loss with respect to each stage's output, before training; it vanishes if it falls towards the input.",
-    ),
-    "effective_receptive_field": (
-        "standard deviation (pixels)",
-        "How far about its centre a unit of the stage is moved by the input (Luo 2016).",
-    ),
-    "dead_units": ("dead units (share)", "Units of the stage that no image drives above 0."),
-    "zero_share": ("zeros (share)", "Of the stage's output, over images and units."),
-    "sparseness": ("sparseness", "Over images, averaged over units: 0 is even, 1 is one image in all."),
-}
-"""By a metric's last part: what its axis is called, and what it says."""
 
 
 def draw_measures(results: pd.DataFrame) -> list[Picture]:
@@ -101,17 +42,20 @@ def draw_measures(results: pd.DataFrame) -> list[Picture]:
             pictures.append(_over_stages(metric, rows))
         else:
             pictures.append(_over_both(metric, rows))
-    return pictures + [picture for picture in (transfer_map(results), consistency_scatter(results)) if picture]
+    scatter = consistency_scatter(results)
+    return [*pictures, *transfer_maps(results), *([scatter] if scatter else [])]
 
 
 def too_many_to_draw(results: pd.DataFrame) -> list[str]:
     """The titles of the figures that `draw_measures` leaves out for the number of arms."""
     many = [metric for metric, rows in _by_metric(results) if rows.arm.nunique() > MOST_ARMS_DRAWN]
-    return [
-        _CONSISTENCY_TITLE if metric == _CONSISTENCY else _title(metric)
-        for metric in many
-        if not metric.startswith(_TRANSFER)
-    ]
+    return list(dict.fromkeys(map(_figure_title, many)))
+
+
+def _figure_title(metric: str) -> str:
+    if metric.startswith(_TRANSFER):
+        return _TRANSFER_TITLE
+    return _CONSISTENCY_TITLE if metric == _CONSISTENCY else title(metric)
 
 
 def _by_metric(results: pd.DataFrame) -> Iterator[tuple[str, pd.DataFrame]]:
@@ -119,30 +63,43 @@ def _by_metric(results: pd.DataFrame) -> Iterator[tuple[str, pd.DataFrame]]:
     return ((str(metric), rows) for metric, rows in measured.groupby("metric", sort=False))
 
 
-def transfer_map(results: pd.DataFrame) -> Picture | None:
-    """How right each arm is about the adversarial images made for each; None where that was not measured."""
+def transfer_maps(results: pd.DataFrame) -> list[Picture]:
+    """How right each arm is about the adversarial images made for each, a map for each size of the change; none where
+    that was not measured, or of too many arms."""
     rows = results[results.metric.str.startswith(_TRANSFER)]
-    if rows.empty:
-        return None
     makers = rows.metric.str.removeprefix(_TRANSFER).str.removesuffix("/accuracy")
-    means = rows.assign(maker=makers).pivot_table("value", "arm", "maker", "mean", sort=False)
-    arms = list(means.index)
-    shares = means.reindex(columns=arms).to_numpy(float)
-    figure = Figure(figsize=(3 + 0.7 * len(arms), 2.2 + 0.5 * len(arms)), layout="constrained")
+    rows = rows.assign(maker=makers)
+    if rows.arm.nunique() > MOST_ARMS_DRAWN:
+        return []
+    sizes = rows.magnitude.astype(float).drop_duplicates()
+    return [_transfer_map(rows[rows.magnitude == size], size, alone=len(sizes) == 1) for size in sizes]
+
+
+def _transfer_map(rows: pd.DataFrame, size: float, *, alone: bool) -> Picture:
+    arms = list(dict.fromkeys(rows.arm))
+    makers = list(dict.fromkeys([*arms, *rows.maker]))
+    found = {pair: estimate_measure(group) for pair, group in rows.groupby(["arm", "maker"])}
+    shares = np.full((len(arms), len(makers)), np.nan)
+    figure = Figure(figsize=(3 + 0.8 * len(makers), 2.2 + 0.5 * len(arms)), layout="constrained")
     axes = figure.add_subplot()
-    shown = axes.imshow(100 * shares, cmap="viridis", vmin=0, vmax=100)
+    for (arm, maker), share in found.items():
+        row, column = arms.index(arm), makers.index(maker)
+        shares[row, column] = 100 * share.mean
+        interval = "" if np.isnan(share.low) else f"\n[{100 * share.low:.0f}, {100 * share.high:.0f}]"
+        text, colour = f"{100 * share.mean:.0f}{interval}", "white" if share.mean < 0.6 else "black"
+        axes.text(column, row, text, ha="center", va="center", color=colour, fontsize="x-small")
+    shown = axes.imshow(shares, cmap="viridis", vmin=0, vmax=100, aspect="auto")
     figure.colorbar(shown, label="accuracy (%)")
-    for row, column in np.ndindex(*shares.shape):
-        share = 100 * shares[row, column]
-        axes.text(column, row, f"{share:.0f}", ha="center", va="center", color="white" if share < 60 else "black")
-    axes.set_xticks(range(len(arms)), [plain(arm) for arm in arms], rotation=45)
+    axes.set_xticks(range(len(makers)), [plain(maker) for maker in makers], rotation=45)
     axes.set_yticks(range(len(arms)), [plain(arm) for arm in arms])
     axes.set(xlabel="images made for", ylabel="shown to")
     sentence = (
-        f"The accuracy of each arm (rows) on images that were changed by {rows.magnitude.iloc[0]:g} of the pixels' "
-        "range (PGD in L∞) to fool each arm (columns); on the diagonal each is attacked itself. Mean over seeds."
+        f"The accuracy of each arm (rows) on images that were changed by {size:g} of the pixels' range (PGD in L∞) to "
+        "fool each arm (columns); where both are one, it is attacked itself. Mean over seeds, in brackets with its 95% "
+        "interval; of one seed, with that over images. What was not measured is blank."
     )
-    return Picture("transfer", "Adversarial images for other arms", sentence, figure)
+    name, heading = ("transfer", _TRANSFER_TITLE) if alone else (f"transfer_{size:g}", f"{_TRANSFER_TITLE}: {size:g}")
+    return Picture(name, heading, sentence, figure)
 
 
 def consistency_scatter(results: pd.DataFrame) -> Picture | None:
@@ -167,81 +124,64 @@ def consistency_scatter(results: pd.DataFrame) -> Picture | None:
     return Picture("accuracy_over_consistency", _CONSISTENCY_TITLE, sentence, figure)
 
 
-def gradient_curves(rows: Mapping[str, list[pd.DataFrame]]) -> Picture | None:
-    """The gradient's norm by kernel along training, each arm in a field of its own; None where none was measured.
-
-    Args:
-      rows: for each arm, the metrics of each seed, among them `gradient_norm/<path>` in the network's order.
-    """
-    arms = {arm: curves for arm, seeds in rows.items() if not (curves := _gradients(pd.concat(seeds))).empty}
-    if not arms:
-        return None
-    columns = min(_COLUMNS, len(arms))
-    lines = -(-len(arms) // columns)
-    figure = Figure(figsize=(1.6 + 2.6 * columns, 0.8 + 2.6 * lines), layout="constrained")
-    grid = figure.subplots(lines, columns, squeeze=False, sharex=True, sharey=True)
-    for axes, (arm, curves) in zip(grid.flat, arms.items(), strict=False):
-        depths = np.linspace(0, 1, len(curves.columns))
-        for depth, (_, values) in zip(depths, curves.items(), strict=True):
-            mean, low, high = (np.array([getattr(e, end) for e in values]) for end in ("mean", "low", "high"))
-            colour, seen = colormaps["viridis"](depth), np.where(mean > 0, mean, np.nan)
-            axes.plot(values.index, seen, marker=".", color=colour)
-            # What an interval has below 0 has no place on the scale.
-            axes.fill_between(values.index, np.where(low > 0, low, seen), high, color=colour, alpha=0.2, lw=0)
-        axes.set_yscale("log")
-        axes.set_title(plain(arm), fontsize="medium")
-        axes.grid(alpha=0.3)
-    for axes in list(grid.flat)[len(arms) :]:
-        axes.set_visible(False)
-    scale = figure.colorbar(ScalarMappable(cmap="viridis"), ax=grid, ticks=[0, 1])
-    scale.ax.set_yticklabels(["first layer", "last layer"])
-    figure.supxlabel("epoch", fontsize="medium")
-    figure.supylabel("norm of the gradient", fontsize="medium")
-    sentence = (
-        "Of the training loss with respect to each kernel, a line for each, from the start on; the mean over seeds, "
-        "shaded with the part of its 95% interval that is above 0. Where lines of the first layers fall far below "
-        "those of the last, gradients vanish."
-    )
-    return Picture("gradients_along_training", "Gradients along training", sentence, figure)
-
-
-def _gradients(rows: pd.DataFrame) -> pd.DataFrame:
-    """By epoch and kernel, the estimate over seeds."""
-    paths = [column for column in rows if str(column).startswith("gradient_norm/")]
-    if not paths:
-        return pd.DataFrame()
-    measured = rows.dropna(subset=paths, how="all")
-    return pd.DataFrame({path: measured.groupby("epoch")[str(path)].apply(_over_seeds) for path in paths})
-
-
-def _over_seeds(values: pd.Series) -> Estimate:
-    return estimate(values.dropna().tolist())
-
-
 def _over_magnitudes(metric: str, rows: pd.DataFrame) -> Picture:
     figure = Figure(figsize=(7, 4), layout="constrained")
     axes = figure.add_subplot()
     _lines(axes, rows, "magnitude")
-    axes.set(xlabel=_magnitude_label(metric), ylabel=_meaning(metric)[0])
-    axes.legend(fontsize="small")
+    axes.set(xlabel=magnitude_label(metric), ylabel=axis_label(metric))
+    _name_lines(figure)
     return _picture(metric, rows, figure)
 
 
 def _over_stages(metric: str, rows: pd.DataFrame) -> Picture:
-    stages = list(dict.fromkeys(rows.stage))
-    figure = Figure(figsize=(max(6.0, 1.5 + 0.55 * len(stages)), 4), layout="constrained")
+    stages = _in_order(rows)
+    named = 0 < len(stages) <= _MOST_STAGES_NAMED
+    figure = Figure(figsize=(max(7.0, 1.5 + 0.55 * len(stages)) if named else 7, 4), layout="constrained")
     axes = figure.add_subplot()
-    _lines(axes, rows.assign(place=rows.stage.map(stages.index)), "place")
-    axes.set_xticks(range(len(stages)), [plain(stage) for stage in stages], rotation=45 if len(stages) > 6 else 0)
-    axes.set(xlabel="stage", ylabel=_meaning(metric)[0])
-    if "gradient_norm" in metric and (rows.value > 0).all():
+    if "gradient_norm" in metric:
         axes.set_yscale("log")
-    axes.legend(fontsize="small")
-    return _picture(metric, rows, figure)
+    axes.set_ylabel(axis_label(metric))
+    if named:
+        _lines(axes, rows.assign(place=rows.stage.map(stages.index)), "place")
+        axes.set_xticks(range(len(stages)), [plain(stage) for stage in stages], rotation=45 if len(stages) > 6 else 0)
+        axes.set_xlabel("stage")
+        over = ""
+    else:
+        _lines(axes, rows.assign(place=_depths(rows)), "place")
+        axes.set_xlabel("depth, relative to that of the network")
+        over = "Each arm is drawn over its own depth: 0 is the first of its layers, 1 the last."
+    _name_lines(figure)
+    zeros = exactly_zero(rows.groupby("arm", sort=False).value) if _logarithmic(axes) else ""
+    return _picture(metric, rows, figure, over, zeros)
+
+
+def _in_order(rows: pd.DataFrame) -> list[str]:
+    """The stages of all arms, each behind those that it is behind in any arm; none where two arms contradict one
+    another."""
+    order = TopologicalSorter[str]()
+    for _, mine in rows.groupby("arm", sort=False):
+        stages = list(dict.fromkeys(mine.stage))
+        order.add(stages[0])
+        for before, stage in itertools.pairwise(stages):
+            order.add(stage, before)
+    try:
+        return list(order.static_order())
+    except CycleError:
+        return []
+
+
+def _depths(rows: pd.DataFrame) -> list[float]:
+    """Of each row the place of its stage among those of its arm, from 0 to 1: an only one is the last."""
+    depths: dict[tuple[object, str], float] = {}
+    for arm, mine in rows.groupby("arm", sort=False):
+        stages = list(dict.fromkeys(mine.stage))
+        places = np.linspace(1, 0, len(stages))[::-1].tolist()
+        depths |= {(arm, stage): place for stage, place in zip(stages, places, strict=True)}
+    return [depths[key] for key in zip(rows.arm, rows.stage, strict=True)]
 
 
 def _over_both(metric: str, rows: pd.DataFrame) -> Picture:
-    stages = list(dict.fromkeys(rows.stage))
+    stages = _in_order(rows) or list(dict.fromkeys(rows.stage))
     columns = min(_COLUMNS, len(stages))
     lines = -(-len(stages) // columns)
     figure = Figure(figsize=(1 + 2.6 * columns, 0.8 + 2.6 * lines), layout="constrained")
@@ -251,68 +191,51 @@ def _over_both(metric: str, rows: pd.DataFrame) -> Picture:
         axes.set_title(plain(stage), fontsize="medium")
     for axes in list(grid.flat)[len(stages) :]:
         axes.set_visible(False)
-    figure.supxlabel(_magnitude_label(metric), fontsize="medium")
-    figure.supylabel(_meaning(metric)[0], fontsize="medium")
+    figure.supxlabel(magnitude_label(metric), fontsize="medium")
+    figure.supylabel(axis_label(metric), fontsize="medium")
     grid[0, 0].legend(fontsize="x-small")
     return _picture(metric, rows, figure)
 
 
 def _lines(axes: Axes, rows: pd.DataFrame, over: str) -> None:
-    """A line for each arm: the mean over seeds, shaded with its interval; of one seed, with that over images."""
-    for arm, mine in rows.groupby("arm", sort=False):
-        places, mean, low, high = zip(*_estimates(mine, over), strict=True)
-        (line,) = axes.plot(places, mean, marker=".", label=plain(str(arm)))
-        axes.fill_between(places, low, high, color=line.get_color(), alpha=0.2, lw=0)
+    """A line for each arm: the mean over seeds, shaded with its interval; of one seed, with that over images. On a
+    logarithmic scale what is not above 0 is left out."""
+    least = 0 if _logarithmic(axes) else -np.inf
+    for number, (arm, mine) in enumerate(rows.groupby("arm", sort=False)):
+        places, mean, low, high = map(np.array, zip(*_estimates(mine, over), strict=True))
+        mean = np.where(mean > least, mean, np.nan)
+        colour, style = f"C{number % 10}", _STYLES[number // 10]
+        size = 6 if len(places) <= _MOST_STAGES_NAMED else 3
+        axes.plot(places, mean, marker=".", ms=size, color=colour, ls=style, label=plain(str(arm)))
+        axes.fill_between(places, np.where(low > least, low, mean), high, color=colour, alpha=0.2, lw=0)
     axes.grid(alpha=0.3)
 
 
-def _estimates(rows: pd.DataFrame, over: str) -> Iterable[tuple[Any, float, float, float]]:
+def _logarithmic(axes: Axes) -> bool:
+    return axes.get_yscale() == "log"
+
+
+def _name_lines(figure: Figure) -> None:
+    """A legend, beside the field where it would cover it."""
+    (axes,) = figure.axes
+    if len(axes.lines) <= _MOST_ARMS_IN_A_FIELD:
+        axes.legend(fontsize="small")
+        return
+    width, height = figure.get_size_inches()
+    figure.set_size_inches(width + 2, height)
+    figure.legend(loc="outside right upper", fontsize="x-small", handlelength=4)
+
+
+def _estimates(rows: pd.DataFrame, over: str) -> Iterable[tuple[float, float, float, float]]:
     for place, group in rows.groupby(rows[over].astype(float)):
         found = estimate_measure(group)
         low, high = np.nan_to_num([found.low, found.high], nan=found.mean)
-        yield place, found.mean, float(low), float(high)
+        yield float(place), found.mean, float(low), float(high)
 
 
-def _meaning(metric: str) -> tuple[str, str]:
-    """The axis's words and the sentence of a metric; its own name where none are written."""
-    part = next((name for name in metric.split("/")[::-1] if name in MEANINGS), None)
-    return MEANINGS[part] if part else (metric.replace("_", " "), "")
-
-
-def _magnitude_label(metric: str) -> str:
-    name = metric.split("/")[0]
-    if name.partition("(")[0] in TRANSFORMATIONS:
-        return f"{name.replace('_', ' ')} ({find(name).unit})"
-    if name.endswith(("_l2", "_l2_targeted")):
-        return "length of the change (in the pixels' range)"
-    if name == "size":
-        return "sides of the image, relative to those of training"
-    return "size of the change (share of the pixels' range)"
-
-
-def _picture(metric: str, rows: pd.DataFrame, figure: Figure) -> Picture:
-    survivors = _SURVIVORS if metric.startswith(_ATTACKED) and metric.endswith("/accuracy") else ""
-    sentence = " ".join(filter(None, (_meaning(metric)[1], survivors, _shading(rows))))
-    return Picture(metric.replace("/", "_").replace(" ", "_"), _title(metric), sentence, figure)
-
-
-def _title(metric: str) -> str:
-    first, _, rest = metric.partition("/")
-    if not rest:
-        return metric.replace("_", " ").capitalize()
-    words = _meaning(metric)[0]
-    words = f"{words[0].upper()}{words[1:]}"
-    if first == "cka":
-        return f"{words} with {'the next seed' if rest == 'next seed' else rest}"
-    if first == "size":
-        return f"{words} at other sizes"
-    return f"{words} under {_attack(first) if first.startswith(_ATTACKED) else first.replace('_', ' ')}"
-
-
-def _attack(name: str) -> str:
-    """`pgd_linf_targeted` in words."""
-    method, norm, *aim = name.split("_")
-    return f"{method.upper()} in {_NORMS[norm]}{' towards a target' if aim else ''}"
+def _picture(metric: str, rows: pd.DataFrame, figure: Figure, *more: str) -> Picture:
+    sentence = " ".join(filter(None, (explanation(metric), *more, _shading(rows))))
+    return Picture(metric.replace("/", "_").replace(" ", "_"), title(metric), sentence, figure)
 
 
 def _shading(rows: pd.DataFrame) -> str:

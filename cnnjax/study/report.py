@@ -16,9 +16,10 @@ from cnnjax.study.experiment import Lines
 from cnnjax.study.figures import MOST_ARMS_DRAWN, Picture, accuracy_lines, column_lines, draw, save
 from cnnjax.study.files import write_text
 from cnnjax.study.findings import read_arrays
+from cnnjax.study.gradient_figures import gradient_curves
 from cnnjax.study.image_figures import confusion, draw_images, similarity
 from cnnjax.study.loading import Run, load
-from cnnjax.study.measure_figures import draw_measures, gradient_curves, too_many_to_draw
+from cnnjax.study.measure_figures import draw_measures, too_many_to_draw
 from cnnjax.study.records import read_rows
 from cnnjax.study.results import (
     SPEED_HEADINGS,
