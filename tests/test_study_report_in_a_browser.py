@@ -1,4 +1,4 @@
-"""The report as a real browser renders it; `test_study_report.py` parses it where there is none."""
+"""The report as a real browser renders it; `test_study_report.py` and `test_study_report_of_measures.py` parse it."""
 
 import shutil
 import subprocess
