@@ -16,6 +16,7 @@ from cnnjax.study.sweep.halving import next_batch, rungs
         (3, 1, 3, (1, 3)),
         (2, 1, 3, (2,)),
         (0.9, 0.3, 3, (0.3, 0.9)),
+        (0.9, 0.1, 3, (0.1, 0.3, 0.9)),
     ],
 )
 def test_rungs(epochs: float, least: float, eta: int, expected: tuple[float, ...]) -> None:

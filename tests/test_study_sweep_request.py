@@ -102,6 +102,11 @@ def test_wrong_request(name: str) -> None:
     assert "\n" not in str(raised.value)
 
 
+def test_rungs_of_tenths_are_at_evaluations() -> None:
+    train, study = TrainConfig(epochs=0.9, eval_every=0.1), StudyConfig(min_epochs=0.3)
+    assert asked(LR, search="halving", trials=2, experiment=changed(train=train, study=study)) is not None
+
+
 def test_trials_that_are_not_known_are_checked_by_their_values() -> None:
     sweep = asked(LR, "wide/model.act=relu,tanh", trials=4, search="tpe")
     study = Study(epath.Path("w"), EXPERIMENT, 2, {}, sweep=sweep)

@@ -214,6 +214,30 @@ def test_failed_run_of_a_grid_is_run_again(tmp_path: Path, monkeypatch: pytest.M
     assert study.sweep and study.sweep.complete
 
 
+def test_failed_trial_of_a_halving_is_tried_once_more_in_each_call(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Failing(PlantedRuns):
+        def run(self, unit: Any, config: Config, until: float | None, test: bool) -> None:
+            fails = config.optim.lr == 0.1 and until != 1
+            super().run(unit, config, 1 if fails else until, test)
+            if fails:
+                (unit.folder / "status.json").write_text(json.dumps({"state": "failed", "error": "no memory"}))
+
+    specs, best = "optim.lr=0.0001,0.001,0.01,0.1,1,2,3,4,5", ["learned,lr=0.1/0"]
+    plant(monkeypatch, Failing())
+    study, _ = sweep(tmp_path / "w", specs, search="halving")
+    assert study.sweep and not study.sweep.complete
+    runs = plant(monkeypatch, Failing())
+    study, _ = sweep(tmp_path / "w", specs, search="halving")
+    assert [(units, until) for units, until, _ in runs.calls] == [(best, 3)]
+    assert study.sweep and not study.sweep.complete
+    runs = plant(monkeypatch, PlantedRuns())
+    study, _ = sweep(tmp_path / "w", specs, search="halving")
+    assert [(units, until) for units, until, _ in runs.calls] == [(best, 3), (best, None), (best, None)]
+    assert study.sweep and study.sweep.complete
+
+
 @pytest.fixture
 def in_memory(monkeypatch: pytest.MonkeyPatch) -> Any:
     """Optuna's trials, for this test, without a file."""

@@ -8,6 +8,8 @@ next trial that waits, and a rung is climbed as soon as its best fill the slots,
 import math
 from collections.abc import Mapping, Sequence
 
+_DIGITS = 9
+
 Scores = Mapping[str, Sequence[float]]
 """Of each trial by name, its score at every rung that it has reached; -inf where it failed on the way there."""
 
@@ -16,9 +18,10 @@ def rungs(epochs: float, least: float, eta: int) -> tuple[float, ...]:
     """The epochs of each rung: `least`, each next one `eta` times as far, and the last in the place of one that would
     be less than that below the end."""
     below = []
-    while least * eta <= epochs:
+    # Rounded: 0.1 three times over is more than 0.3.
+    while (next_one := round(least * eta, _DIGITS)) <= epochs:
         below.append(least)
-        least *= eta
+        least = next_one
     return (*below, epochs)
 
 

@@ -1,6 +1,7 @@
 """What the command line asks of a sweep, checked before anything is written."""
 
 import dataclasses
+import math
 import uuid
 
 from etils import epath
@@ -53,7 +54,8 @@ def _check_halving(arm: str, sweep: Sweep, experiment: Experiment) -> None:
             f"--search=halving: {arm} finds its head at once ({config.head.name}); nothing can be stopped"
         )
     least, every = study.min_epochs, config.train.eval_every
-    if not (least / every).is_integer():
+    between = least / every
+    if not math.isclose(between, round(between)):
         raise RequestError(
             f"config.study.min_epochs: should be a multiple of train.eval_every={every:g}; given {least:g}"
         )

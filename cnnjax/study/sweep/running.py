@@ -2,7 +2,7 @@
 
 import dataclasses
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 
 from rich.console import Console
 
@@ -100,23 +100,33 @@ def _run_all(study: Study, means: Means) -> tuple[Study, list[str]]:
 
 def _run_rungs(study: Study, means: Means) -> tuple[Study, list[str]]:
     """Runs rung after rung; arms that are at the same one together."""
-    while batch := _next_rung(study):
+    trials = _sweep(study).trials
+    # What failed in an earlier call (memory was full, say) is tried once more in this one, as in a grid.
+    again = {unit for unit in unfinished(study) if unit.arm in trials and read_status(unit).get("state") == "failed"}
+    while batch := _next_rung(study, again):
         study = means.run(study, *batch)
+        again.difference_update(batch[0])
     return study, list(_sweep(study).dimensions)
 
 
-def _next_rung(study: Study) -> tuple[list[Unit], float | None] | None:
-    """The runs to be trained next, and until which epoch, None for the end; None where all is done."""
+def _next_rung(study: Study, again: Collection[Unit]) -> tuple[list[Unit], float | None] | None:
+    """The runs to be trained next, and until which epoch, None for the end; None where all is done.
+
+    Args:
+      study: how far it is.
+      again: runs that failed and may be tried once more.
+    """
     section, units = study.experiment.study, units_by_arm(study)
     batches: dict[float, list[Unit]] = {}
     for arm in _sweep(study).dimensions:
         train = _sweep(study).bases[arm].train
         epochs = rungs(train.epochs, section.min_epochs, section.eta)
-        found = next_batch(rung_scores(study, arm, epochs), len(epochs), section.eta, section.slots)
+        found = next_batch(rung_scores(study, arm, epochs, again), len(epochs), section.eta, section.slots)
         if found:
             rung, trials = found
             wanted = [unit for trial in trials for unit in units[trial]]
-            fresh = [unit for unit in wanted if len(run_scores(unit, epochs, train.eval_every)) <= rung]
+            reached = {u: len(run_scores(u, epochs, train.eval_every, again=u in again)) for u in wanted}
+            fresh = [unit for unit, count in reached.items() if count <= rung]
             until = math.inf if rung == len(epochs) - 1 else epochs[rung]
             batches.setdefault(until, []).extend(fresh)
     if not batches:
