@@ -78,6 +78,20 @@ def test_another_request_is_refused(
     assert written(workdir) == before
 
 
+@pytest.mark.parametrize(
+    ("flags", "status"),
+    [
+        (("--dry_run",), OK),
+        (("--config.train.batch_size=5000",), WRONG_REQUEST),
+        (("--config.data.name=digits_8x9",), WRONG_REQUEST),
+    ],
+)
+def test_storage_is_not_made_before_all_is_checked(tmp_path: Path, flags: tuple[str, ...], status: int) -> None:
+    swept = ("--sweep=optim.lr=log:1e-4:1", "--search=tpe", "--trials=4", f"--storage=sqlite:///{tmp_path}/trials.db")
+    assert ask(tmp_path / "w", *swept, *flags) == status
+    assert list(tmp_path.iterdir()) == []
+
+
 @pytest.mark.slow
 def test_best_head_that_is_found_at_once_alone_is_tested(tmp_path: Path) -> None:
     assert ask(tmp_path / "w", "--config.head.name=ridge", "--sweep=head.strengths=1e-3,100") == OK

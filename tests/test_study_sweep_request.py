@@ -65,7 +65,6 @@ WRONG: dict[str, tuple[list[str], dict[str, Any], str]] = {
         {"search": "tpe", "trials": 2, "folder": "gs://b/w"},
         "--storage: not given; gs://b/w is no folder",
     ),
-    "url": ([LR], {"search": "tpe", "trials": 2, "storage": "x"}, "--storage=x: Optuna cannot open it"),
     "screening": (
         [LR],
         {"trials": 2, "experiment": dataclasses.replace(EXPERIMENT, screening={"x": ("wide", "narrow")})},

@@ -15,6 +15,7 @@ from cnnjax.config import Config, DataConfig, FilterRule, ModelConfig, RequestEr
 from cnnjax.study.engine import open_engine
 from cnnjax.study.experiment import Experiment
 from cnnjax.study.request import EngineFlags, SweepFlags
+from cnnjax.study.sweep import running
 from cnnjax.study.sweep.ranking import best_trial, standings
 from cnnjax.study.sweep.request import read_sweep
 from cnnjax.study.sweep.running import Means, run_sweep
@@ -48,7 +49,8 @@ def sweep(folder: Path, *specs: str, **flags: Any) -> tuple[Study, str]:
     write_study(study)
     text = io.StringIO()
     console = Console(file=text, width=200)
-    means = Means({DataConfig(): None}, open_engine(EngineFlags(), study.folder), storage, console, Interruption())  # type: ignore[dict-item]
+    shared = storage and running.open_storage(storage)
+    means = Means({DataConfig(): None}, open_engine(EngineFlags(), study.folder), shared, console, Interruption())  # type: ignore[dict-item]
     return run_sweep(study, means), text.getvalue()
 
 
@@ -242,8 +244,7 @@ def test_failed_trial_of_a_halving_is_tried_once_more_in_each_call(
 def in_memory(monkeypatch: pytest.MonkeyPatch) -> Any:
     """Optuna's trials, for this test, without a file."""
     storage = import_optuna().storages.InMemoryStorage()
-    for module in ("running", "request"):
-        monkeypatch.setattr(f"cnnjax.study.sweep.{module}.open_storage", lambda url: storage)
+    monkeypatch.setattr(running, "open_storage", lambda url: storage)
     return storage
 
 

@@ -10,7 +10,7 @@ from cnnjax.config import Config, RequestError, choose, override
 from cnnjax.study.experiment import Experiment
 from cnnjax.study.request import SweepFlags
 from cnnjax.study.sweep.halving import rungs
-from cnnjax.study.sweep.tpe import import_optuna, open_storage
+from cnnjax.study.sweep.tpe import import_optuna
 from cnnjax.study.sweep.trials import SEARCHES, Sweep, plan_sweep
 from cnnjax.study.workdir import Study, Unit
 
@@ -72,9 +72,7 @@ def _check_storage(url: str | None, how: str, folder: epath.Path) -> None:
             raise RequestError(f"--storage={url}: only --search=tpe keeps its trials in a storage; leave it out")
         return
     import_optuna()
-    if url is not None:
-        open_storage(url)
-    elif "://" in str(folder):
+    if url is None and "://" in str(folder):
         raise RequestError(f"--storage: not given; {folder} is no folder of this machine, where SQLite could write")
 
 

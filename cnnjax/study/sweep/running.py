@@ -3,6 +3,7 @@
 import dataclasses
 import math
 from collections.abc import Callable, Collection, Mapping, Sequence
+from typing import Any
 
 from rich.console import Console
 
@@ -24,18 +25,18 @@ from cnnjax.train.interruption import Interruption
 
 @dataclasses.dataclass(frozen=True)
 class Means:
-    """What a sweep is run with.
+    """What a study is run with.
 
     Attributes:
       datasets: of the arms' configs; added to.
       engine: that trains the trials.
-      storage: Optuna's, by its URL; None for a file in the workdir.
+      storage: Optuna's, that launchers share; None for a file in the workdir.
       console, interruption: as in `run_study`.
     """
 
     datasets: dict[DataConfig, AnyDataset]
     engine: Engine
-    storage: str | None
+    storage: Any | None
     console: Console
     interruption: Interruption
 
@@ -139,7 +140,7 @@ def _run_asked(study: Study, means: Means) -> tuple[Study, list[str]]:
     """Runs what Optuna asks for, `slots` trials of each arm at a time, and tells it what they scored."""
     study, _ = _run_all(study, means)
     sweep = _sweep(study)
-    storage = open_storage(means.storage or f"sqlite:///{study.folder.resolve()}/optuna.db")
+    storage = means.storage or open_storage(f"sqlite:///{study.folder.resolve()}/optuna.db")
     askers = {
         arm: Asker(storage, f"{study.experiment.name}/{arm} {sweep.flags}", dimensions, sweep.owner, str(study.folder))
         for arm, dimensions in sweep.dimensions.items()
