@@ -118,6 +118,15 @@ def test_trials_that_are_not_known_are_checked_by_their_values() -> None:
     assert (config.model.act, config.model.width, config.optim.lr) == ("tanh", 16, Config().optim.lr)
 
 
+def test_trials_that_were_asked_for_before_are_not_checked_with_the_request() -> None:
+    sweep = asked(LR, trials=4, search="tpe")
+    assert sweep is not None
+    begun = sweep.with_trials("wide", [{"optim.lr": 0.1}])
+    studies = [Study(epath.Path("w"), EXPERIMENT, 2, {}, sweep=each) for each in (sweep, begun)]
+    checked = [[unit.arm for unit in to_check(study, study.units)[1]] for study in studies]
+    assert checked[0] == checked[1]
+
+
 def test_trials_that_are_known_are_checked_themselves() -> None:
     sweep = asked("optim.lr=1,2")
     assert sweep is not None

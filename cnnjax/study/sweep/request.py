@@ -79,11 +79,12 @@ def _check_storage(url: str | None, how: str, folder: epath.Path) -> None:
 def to_check(study: Study, units: list[Unit]) -> tuple[Study, list[Unit]]:
     """The runs whose arms show what is wrong with a request.
 
-    Those given, but of a sweep whose trials are not known yet: for each swept arm, runs of its config with each value
-    of each field, or the ends of the field's range, the other fields being as they are.
+    Those given, but of a sweep whose trials are not known beforehand: for each swept arm, runs of its config with each
+    value of each field, or the ends of the field's range, the other fields being as they are. Each trial is checked
+    when it is asked for (`cnnjax.study.sweep.running`).
     """
     sweep = study.sweep
-    if sweep is None or sweep.trials:
+    if sweep is None or sweep.search != "tpe":
         return study, units
     arms: dict[str, Config] = dict(sweep.bases)
     for arm, dimensions in sweep.dimensions.items():

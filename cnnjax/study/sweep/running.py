@@ -8,12 +8,12 @@ from typing import Any
 from rich.console import Console
 
 from cnnjax.config import DataConfig, RequestError
-from cnnjax.data.streamed import AnyDataset, open_dataset
+from cnnjax.data.streamed import AnyDataset
 from cnnjax.study.engine import Engine
 from cnnjax.study.files import write_json
 from cnnjax.study.records import write_hyperparameters
 from cnnjax.study.run import Extent
-from cnnjax.study.runner import unfinished
+from cnnjax.study.runner import load_datasets, unfinished
 from cnnjax.study.sweep.halving import next_batch, rungs
 from cnnjax.study.sweep.ranking import Standing, best_trial, run_scores, rung_scores, standings, units_by_arm
 from cnnjax.study.sweep.search import Point
@@ -42,7 +42,7 @@ class Means:
 
     def run(self, study: Study, units: Sequence[Unit], until: float | None = None, test: bool = False) -> Study:
         """Runs these units as far as is wanted, and returns the study; see `run_study`."""
-        units = [unit for unit in units if self._has_data(study, unit)]
+        units = self._runnable(study, units)
         if not units:
             return study
         far = "" if until is None else f", up to epoch {until:g}"
@@ -55,18 +55,31 @@ class Means:
         extent = Extent(until, test)
         return self.engine(study, units, self.datasets, self.console, self.interruption, extent)
 
-    def _has_data(self, study: Study, unit: Unit) -> bool:
-        """Loads the data of a run; one that a search has asked for without knowing better, and has none, fails."""
-        data = study.experiment.arms[unit.arm].data
-        if data not in self.datasets:
-            try:
-                with self.interruption.nothing_to_save():
-                    self.datasets[data] = open_dataset(data)
-            except RequestError as error:
+    def _runnable(self, study: Study, units: Sequence[Unit]) -> list[Unit]:
+        """The units, their data loaded, without those that cannot be run, which have failed: Optuna asks for trials
+        without knowing better."""
+        by_arm: dict[str, list[Unit]] = {}
+        for unit in units:
+            by_arm.setdefault(unit.arm, []).append(unit)
+        wrong = {arm: reason for arm, of_arm in by_arm.items() if (reason := self._what_is_wrong(study, of_arm))}
+        for arm, reason in wrong.items():
+            self.console.print(f"{arm}: cannot be run: {reason}", markup=False, highlight=False, soft_wrap=True)
+            for unit in by_arm[arm]:
                 unit.folder.mkdir(parents=True, exist_ok=True)
-                write_json(unit.folder / "status.json", {"state": "failed", "error": str(error)})
-                return False
-        return True
+                write_json(unit.folder / "status.json", {"state": "failed", "error": reason})
+        return [unit for unit in units if unit.arm not in wrong]
+
+    def _what_is_wrong(self, study: Study, units: Sequence[Unit]) -> str | None:
+        """Why the runs of an arm cannot be run, None if they can; their data are loaded."""
+        # Trials that were known beforehand have been checked with the request.
+        if _sweep(study).search != "tpe" and study.experiment.arms[units[0].arm].data in self.datasets:
+            return None
+        try:
+            with self.interruption.nothing_to_save():
+                self.datasets.update(load_datasets(study, units, self.datasets))
+        except RequestError as error:
+            return str(error)
+        return None
 
 
 def run_sweep(study: Study, means: Means) -> Study:
