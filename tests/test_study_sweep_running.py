@@ -57,7 +57,7 @@ def sweep(folder: Path, *specs: str, **flags: Any) -> tuple[Study, str]:
     write_study(study)
     text = io.StringIO()
     console = Console(file=text, width=200)
-    shared = storage and running.open_storage(storage)
+    shared = storage and running.open_storage(storage, shared=True)
     datasets: Any = {DataConfig(): types.SimpleNamespace(summary=SUMMARY)}
     means = Means(datasets, open_engine(EngineFlags(), study.folder), shared, console, Interruption())
     return run_sweep(study, means), text.getvalue()
@@ -253,7 +253,7 @@ def test_failed_trial_of_a_halving_is_tried_once_more_in_each_call(
 def in_memory(monkeypatch: pytest.MonkeyPatch) -> Any:
     """Optuna's trials, for this test, without a file."""
     storage = import_optuna().storages.InMemoryStorage()
-    monkeypatch.setattr(running, "open_storage", lambda url: storage)
+    monkeypatch.setattr(running, "open_storage", lambda url, shared: storage)
     return storage
 
 
@@ -323,6 +323,16 @@ def test_tpe_trial_that_cannot_be_run_fails_with_its_reason(tmp_path: Path, runs
     assert told_values(in_memory)["3"] == ("FAIL", None) and told_values(in_memory)["2"][0] == "COMPLETE"
     assert not any("accumulate=3" in run for units, *_ in runs.calls for run in units)
     assert study.sweep and not study.sweep.complete
+
+
+@pytest.mark.usefixtures("in_memory")
+def test_launchers_of_other_configs_have_trials_of_their_own(tmp_path: Path, runs: PlantedRuns) -> None:
+    flags: dict[str, Any] = {"search": "tpe", "trials": 4, "storage": "postgresql://host/trials"}
+    for width in (8, 16):
+        arms = {"learned": dataclasses.replace(CONFIG, model=ModelConfig(name="convnet", width=width))}
+        study, _ = sweep(tmp_path / str(width), "optim.lr=log:1e-4:1", arms=arms, **flags)
+        assert study.sweep and len(study.sweep.trials) == 4
+        assert len(arms_tested(tmp_path / str(width))) == 1
 
 
 @pytest.mark.usefixtures("in_memory")

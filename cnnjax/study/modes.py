@@ -51,7 +51,7 @@ def run(request: Request, console: Console, interruption: Interruption) -> int:
                 return OK
             engine = open_engine(request.engine, folder, features)
             # The last of all checks: a database is made where there was none.
-            storage = open_storage(request.sweep.storage) if request.sweep.storage else None
+            storage = open_storage(request.sweep.storage, shared=True) if request.sweep.storage else None
         with claim(folder):
             # Another process may have trained in it until now.
             study = open_study(folder, experiment, sweep)

@@ -9,6 +9,7 @@ from rich.console import Console
 
 from cnnjax.config import DataConfig, RequestError
 from cnnjax.data.streamed import AnyDataset
+from cnnjax.study.arms import order_arms
 from cnnjax.study.engine import Engine
 from cnnjax.study.files import write_json
 from cnnjax.study.records import write_hyperparameters
@@ -17,7 +18,7 @@ from cnnjax.study.runner import load_datasets, unfinished
 from cnnjax.study.sweep.halving import next_batch, rungs
 from cnnjax.study.sweep.ranking import Standing, best_trial, run_scores, rung_scores, standings, units_by_arm
 from cnnjax.study.sweep.search import Point
-from cnnjax.study.sweep.tpe import Asker, open_storage
+from cnnjax.study.sweep.tpe import Asker, kept_alive, name_in_storage, open_storage
 from cnnjax.study.sweep.trials import Sweep, trial_name
 from cnnjax.study.workdir import Study, Unit, read_status, write_study
 from cnnjax.train.interruption import Interruption
@@ -153,18 +154,31 @@ def _run_asked(study: Study, means: Means) -> tuple[Study, list[str]]:
     """Runs what Optuna asks for, `slots` trials of each arm at a time, and tells it what they scored."""
     study, _ = _run_all(study, means)
     sweep = _sweep(study)
-    storage = means.storage or open_storage(f"sqlite:///{study.folder.resolve()}/optuna.db")
-    askers = {
-        arm: Asker(storage, f"{study.experiment.name}/{arm} {sweep.flags}", dimensions, sweep.owner, str(study.folder))
-        for arm, dimensions in sweep.dimensions.items()
-    }
+    storage = means.storage or open_storage(f"sqlite:///{study.folder.resolve()}/optuna.db", shared=False)
+    askers = {}
+    for arm, dimensions in sweep.dimensions.items():
+        configs = order_arms(sweep.bases, [arm])
+        name = name_in_storage(study.experiment.name, arm, configs, study.seeds, sweep.flags)
+        askers[arm] = Asker(storage, name, dimensions, sweep.owner, str(study.folder))
+    with kept_alive(askers.values()):
+        study = _ask_and_tell(study, means, askers)
+    reasons = {arm: asker.others() for arm, asker in askers.items()}
+    for arm, reason in reasons.items():
+        if reason:
+            means.console.print(f"{arm}: {reason}", markup=False, highlight=False, soft_wrap=True)
+    return study, [arm for arm, reason in reasons.items() if not reason]
+
+
+def _ask_and_tell(study: Study, means: Means, askers: Mapping[str, Asker]) -> Study:
+    """Runs what the askers ask for until that is nothing. Returns the study."""
+    count = _sweep(study).count or 0
     while True:
         for asker in askers.values():
             if not asker.asked():
-                asker.ask(study.experiment.study.slots, sweep.count or 0)
+                asker.ask(study.experiment.study.slots, count)
         asked = {arm: asker.asked() for arm, asker in askers.items()}
         if not any(asked.values()):
-            break
+            return study
         study = _with_points(study, asked)
         write_study(study)
         names = {name for arm, points in asked.items() for name in _names(study, arm, points).values()}
@@ -173,11 +187,6 @@ def _run_asked(study: Study, means: Means) -> tuple[Study, list[str]]:
             scores = {standing.name: _score(standing) for standing in standings(study, arm)}
             for number, name in _names(study, arm, points).items():
                 askers[arm].tell(number, scores[name])
-    reasons = {arm: asker.others() for arm, asker in askers.items()}
-    for arm, reason in reasons.items():
-        if reason:
-            means.console.print(f"{arm}: {reason}", markup=False, highlight=False, soft_wrap=True)
-    return study, [arm for arm, reason in reasons.items() if not reason]
 
 
 def _names(study: Study, arm: str, points: Mapping[int, Point]) -> dict[int, str]:
