@@ -8,7 +8,7 @@ from rich.console import Console
 
 from cnnjax.analysis.measures import MEASURES
 from cnnjax.config import RequestError, override
-from cnnjax.study.dry_run import print_dry_run
+from cnnjax.study.dry_run import foresee_runs, print_dry_run
 from cnnjax.study.engine import open_engine
 from cnnjax.study.experiment import Experiment
 from cnnjax.study.feature_files import FileStore
@@ -18,6 +18,7 @@ from cnnjax.study.results import collect, troubles
 from cnnjax.study.runner import load_datasets, unfinished
 from cnnjax.study.screening import choose_top
 from cnnjax.study.summary import print_summary, require_finished
+from cnnjax.study.sweep.dry_run import foresee_sweep
 from cnnjax.study.sweep.ranking import compared
 from cnnjax.study.sweep.request import read_sweep, to_check
 from cnnjax.study.sweep.running import Means, run_sweep
@@ -47,7 +48,8 @@ def run(request: Request, console: Console, interruption: Interruption) -> int:
         with interruption.nothing_to_save():
             datasets = load_datasets(*to_check(study, units))
             if request.dry_run:
-                print_dry_run(study, units, datasets, console, interruption)
+                foresee = foresee_sweep if study.sweep else foresee_runs
+                print_dry_run(study.experiment.name, foresee(study, units, datasets, interruption), console)
                 return OK
             engine = open_engine(request.engine, folder, features)
             # The last of all checks: a database is made where there was none.

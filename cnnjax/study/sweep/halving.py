@@ -49,6 +49,18 @@ def next_batch(scores: Scores, count: int, eta: int, slots: int) -> tuple[int, l
     return None
 
 
+def batches_to_come(scores: Scores, count: int, eta: int, slots: int) -> list[tuple[int, list[str]]]:
+    """What `next_batch` will give, one after another, if each trial scores what it scored last, and those that have not
+    begun alike; arguments as there."""
+    known = {trial: list(reached) for trial, reached in scores.items()}
+    batches = []
+    while batch := next_batch(known, count, eta, slots):
+        batches.append(batch)
+        for trial in batch[1]:
+            known[trial].append(known[trial][-1] if known[trial] else 0.0)
+    return batches
+
+
 def _promoted(scores: Scores, rung: int, eta: int) -> list[str]:
     """Those that may go on to a rung and have not: the best of those below it that have not failed, best first."""
     below = [trial for trial, reached in scores.items() if len(reached) >= rung]

@@ -129,6 +129,12 @@ def run_scores(unit: Unit, rungs: Sequence[float], eval_every: float, *, again: 
     return scores
 
 
+def failed_units(study: Study) -> set[Unit]:
+    """The runs of trials that have failed; not those that diverged, which they would do again."""
+    trials = study.sweep.trials if study.sweep else {}
+    return {unit for unit in study.units if unit.arm in trials and read_status(unit).get("state") == "failed"}
+
+
 def units_by_arm(study: Study) -> dict[str, list[Unit]]:
     """The runs of each arm, by seed."""
     units: dict[str, list[Unit]] = {}

@@ -16,7 +16,15 @@ from cnnjax.study.records import write_hyperparameters
 from cnnjax.study.run import Extent
 from cnnjax.study.runner import load_datasets, unfinished
 from cnnjax.study.sweep.halving import next_batch, rungs
-from cnnjax.study.sweep.ranking import Standing, best_trial, run_scores, rung_scores, standings, units_by_arm
+from cnnjax.study.sweep.ranking import (
+    Standing,
+    best_trial,
+    failed_units,
+    run_scores,
+    rung_scores,
+    standings,
+    units_by_arm,
+)
 from cnnjax.study.sweep.search import Point
 from cnnjax.study.sweep.tpe import Asker, kept_alive, name_in_storage, open_storage
 from cnnjax.study.sweep.trials import Sweep, trial_name
@@ -115,9 +123,8 @@ def _run_all(study: Study, means: Means) -> tuple[Study, list[str]]:
 
 def _run_rungs(study: Study, means: Means) -> tuple[Study, list[str]]:
     """Runs rung after rung; arms that are at the same one together."""
-    trials = _sweep(study).trials
     # What failed in an earlier call (memory was full, say) is tried once more in this one, as in a grid.
-    again = {unit for unit in unfinished(study) if unit.arm in trials and read_status(unit).get("state") == "failed"}
+    again = failed_units(study)
     while batch := _next_rung(study, again):
         study = means.run(study, *batch)
         again.difference_update(batch[0])
