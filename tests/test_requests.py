@@ -69,6 +69,13 @@ WRONG = {
         ["--sweep=train.batch_size=int:32:5000", "--arms=learned", "--search=tpe", "--trials=2"],
         "config.train.batch_size: 5000 is more than the 1258 training",
     ),
+    "storage": (
+        ["--sweep=optim.lr=log:0.1:1", "--search=tpe", "--trials=2", "--storage=x"],
+        "--storage=x: Optuna cannot open it",
+    ),
+    "dry_run_of_a_measure": (["--mode=measure", "--dry_run"], "--dry_run: --mode=measure trains nothing; leave it out"),
+    "dry_run_of_a_report": (["--mode=report", "--dry_run"], "--dry_run: --mode=report trains nothing; leave it out"),
+    "profile_of_a_measure": (["--mode=measure", "--profile"], "--profile: --mode=measure trains nothing; leave it out"),
     "trials": (["--trials=3"], "--trials=3: nothing is swept; give --sweep=FIELD=VALUES too"),
     "processes": (["--processes=2"], "--processes: needs --coordinator=HOST:PORT"),
     "engine": (["--engine=rya"], "--engine=rya: value should be one of <local|ray>"),

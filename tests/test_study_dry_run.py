@@ -54,15 +54,21 @@ def test_time_is_that_of_finished_runs_or_of_a_small_network_s_pace(tmp_path: Pa
     ended = Unit("known", 0, epath.Path(tmp_path / "runs/known/seed0"))
     ended.folder.mkdir(parents=True)
     finished = {"state": "finished", "metrics": {}, "parameters": 1, "parameters_trained": 1, "features": 1}
-    write_json(
-        ended.folder / "status.json", {**finished, "best_step": 1, "seconds": {"train": 5.0, "compilation": 2.0}}
-    )
+    seconds = {"train": 5.0, "compilation": 2.0, "data_wait": 1.5}
+    write_json(ended.folder / "status.json", {**finished, "best_step": 1, "seconds": seconds})
     gains, work = [Gain(1000, "map", 4.0, 0.01)], Work(10, 1000, 20_000)
     unit = {(unit.arm, unit.seed): unit for unit in study.units}
     assert foreseen_seconds(study, Pack((unit["known", 1],)), [work], gains) == 7
     assert foreseen_seconds(study, Pack((unit["new", 0],)), [work], gains) == pytest.approx(0.2)
     together = Pack((unit["new", 0], unit["new", 1]), "map", 2)
     assert foreseen_seconds(study, together, [work] * 2, gains) == pytest.approx(0.1)
+
+
+def test_pace_is_that_of_the_largest_network_that_was_measured(tmp_path: Path) -> None:
+    study = Study(epath.Path(tmp_path), Experiment("question", "Why?", {"new": LINEAR}), seeds=1)
+    gains = [Gain(1000, "map", 4.0, 0.01), Gain(16_000, "map", 1.5, 0.02)]
+    work = Work(10, 16_000, 160_000)
+    assert foreseen_seconds(study, Pack(tuple(study.units)), [work], gains) == pytest.approx(0.2)
 
 
 def test_dry_run_lists_what_would_be_done_and_writes_nothing(

@@ -11,7 +11,7 @@ import pytest
 from etils import epath
 
 import cnnjax
-from cnnjax.study.request import OK, WRONG_REQUEST
+from cnnjax.study.request import OK, SOME_FAILED, WRONG_REQUEST
 from cnnjax.study.workdir import read_study
 from launch import main
 from tests.launching import EXPERIMENT, ROOT, launch, outcome, start
@@ -76,6 +76,32 @@ def test_another_request_is_refused(
     said = capsys.readouterr().err
     assert message in said and len(said.strip().splitlines()) == 1
     assert written(workdir) == before
+
+
+@pytest.mark.parametrize(
+    ("flags", "status"),
+    [
+        (("--dry_run",), OK),
+        (("--config.train.batch_size=5000",), WRONG_REQUEST),
+        (("--config.data.name=digits_8x9",), WRONG_REQUEST),
+    ],
+)
+def test_storage_is_not_made_before_all_is_checked(tmp_path: Path, flags: tuple[str, ...], status: int) -> None:
+    swept = ("--sweep=optim.lr=log:1e-4:1", "--search=tpe", "--trials=4", f"--storage=sqlite:///{tmp_path}/trials.db")
+    assert ask(tmp_path / "w", *swept, *flags) == status
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.slow
+def test_sweep_with_a_trial_that_cannot_be_run_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    plant(monkeypatch, PlantedRuns())
+    flags = ("--sweep=train.accumulate=int:1:8", "--search=tpe", "--trials=8")
+    for _ in range(2):
+        assert ask(tmp_path / "w", *flags) == SOME_FAILED
+    statuses = [json.loads(path.read_text()) for path in (tmp_path / "w").glob("runs/*/seed0/status.json")]
+    states = [status["state"] for status in statuses]
+    assert set(states) == {"finished", "failed"}
+    assert all("do not divide a batch of 32" in status["error"] for status in statuses if status["state"] == "failed")
 
 
 @pytest.mark.slow

@@ -4,7 +4,7 @@ import math
 
 import pytest
 
-from cnnjax.study.sweep.halving import next_batch, rungs
+from cnnjax.study.sweep.halving import batches_to_come, next_batch, rungs
 
 
 @pytest.mark.parametrize(
@@ -16,6 +16,7 @@ from cnnjax.study.sweep.halving import next_batch, rungs
         (3, 1, 3, (1, 3)),
         (2, 1, 3, (2,)),
         (0.9, 0.3, 3, (0.3, 0.9)),
+        (0.9, 0.1, 3, (0.1, 0.3, 0.9)),
     ],
 )
 def test_rungs(epochs: float, least: float, eta: int, expected: tuple[float, ...]) -> None:
@@ -81,6 +82,19 @@ def test_failed_trials_do_not_go_on() -> None:
 
 def test_next_best_goes_on_where_the_best_failed_later() -> None:
     assert next_batch({"a": [0.9, -math.inf], "b": [0.5], "c": [0.7]}, 3, 3, 4) == (1, ["c"])
+
+
+@pytest.mark.parametrize(("count", "eta", "slots"), [(4, 3, 27), (3, 2, 3), (3, 3, 8)])
+def test_batches_to_come_are_those_that_come_where_the_first_are_the_best(count: int, eta: int, slots: int) -> None:
+    quality = [1 - number / 27 for number in range(27)]
+    come = [(rung, [str(trial) for trial in trials]) for rung, trials in climb(quality, count, eta, slots)[0]]
+    assert batches_to_come({str(number): [] for number in range(27)}, count, eta, slots) == come
+
+
+def test_batches_to_come_go_on_from_what_is_known() -> None:
+    known = {"a": [0.1], "b": [0.5], "c": [0.9], "d": []}
+    assert batches_to_come(known, 3, 2, 4) == [(0, ["d"]), (1, ["c", "b"]), (2, ["c"])]
+    assert known == {"a": [0.1], "b": [0.5], "c": [0.9], "d": []}
 
 
 def test_what_is_left_of_an_interrupted_batch_is_given_again() -> None:

@@ -119,6 +119,20 @@ def test_evaluation_at_a_rounded_step_counts_for_its_rung(tmp_path: Path) -> Non
     assert run_scores(unit, (0.5, 1.5, 4.5), 0.5) == [0.3, 0.7]
 
 
+def test_rung_below_the_first_step_is_that_of_the_first_evaluation(tmp_path: Path) -> None:
+    unit = leave(tmp_path, "a", 0, "paused", 0.3, 0.5)
+    assert run_scores(unit, (0.25, 0.75, 4), 0.25) == [0.3, 0.3]
+
+
+def test_run_that_failed_is_where_it_was_if_it_is_tried_again(tmp_path: Path) -> None:
+    study = study_of(tmp_path, "a/optim.lr=1,2")
+    for seed, state in enumerate(("failed", "paused")):
+        leave(tmp_path, "a,lr=1", seed, state, *[0.3] * (seed + 1))
+    failed = study.units[1]
+    assert rung_scores(study, "a", (1, 2, 4))["a,lr=1"] == [0.3, -math.inf]
+    assert rung_scores(study, "a", (1, 2, 4), {failed})["a,lr=1"] == [0.3]
+
+
 def test_trial_is_at_the_rung_that_all_its_seeds_have_reached(tmp_path: Path) -> None:
     study = study_of(tmp_path, "a/optim.lr=1,2,3")
     for name, seeds in {"1": [(0.2, 0.4), (0.4,)], "2": [(0.5, 0.5), (0.5, 0.7)]}.items():

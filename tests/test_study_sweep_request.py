@@ -65,7 +65,6 @@ WRONG: dict[str, tuple[list[str], dict[str, Any], str]] = {
         {"search": "tpe", "trials": 2, "folder": "gs://b/w"},
         "--storage: not given; gs://b/w is no folder",
     ),
-    "url": ([LR], {"search": "tpe", "trials": 2, "storage": "x"}, "--storage=x: Optuna cannot open it"),
     "screening": (
         [LR],
         {"trials": 2, "experiment": dataclasses.replace(EXPERIMENT, screening={"x": ("wide", "narrow")})},
@@ -102,6 +101,11 @@ def test_wrong_request(name: str) -> None:
     assert "\n" not in str(raised.value)
 
 
+def test_rungs_of_tenths_are_at_evaluations() -> None:
+    train, study = TrainConfig(epochs=0.9, eval_every=0.1), StudyConfig(min_epochs=0.3)
+    assert asked(LR, search="halving", trials=2, experiment=changed(train=train, study=study)) is not None
+
+
 def test_trials_that_are_not_known_are_checked_by_their_values() -> None:
     sweep = asked(LR, "wide/model.act=relu,tanh", trials=4, search="tpe")
     study = Study(epath.Path("w"), EXPERIMENT, 2, {}, sweep=sweep)
@@ -112,6 +116,15 @@ def test_trials_that_are_not_known_are_checked_by_their_values() -> None:
     ]
     config = shown.experiment.arms["wide,model.act=tanh"]
     assert (config.model.act, config.model.width, config.optim.lr) == ("tanh", 16, Config().optim.lr)
+
+
+def test_trials_that_were_asked_for_before_are_not_checked_with_the_request() -> None:
+    sweep = asked(LR, trials=4, search="tpe")
+    assert sweep is not None
+    begun = sweep.with_trials("wide", [{"optim.lr": 0.1}])
+    studies = [Study(epath.Path("w"), EXPERIMENT, 2, {}, sweep=each) for each in (sweep, begun)]
+    checked = [[unit.arm for unit in to_check(study, study.units)[1]] for study in studies]
+    assert checked[0] == checked[1]
 
 
 def test_trials_that_are_known_are_checked_themselves() -> None:

@@ -4,17 +4,21 @@ import dataclasses
 import io
 import json
 import math
+import types
 from pathlib import Path
 from typing import Any
 
+import jax
 import pytest
 from etils import epath
 from rich.console import Console
 
 from cnnjax.config import Config, DataConfig, FilterRule, ModelConfig, RequestError, StudyConfig, TrainConfig
+from cnnjax.data.dataset import DataSummary
 from cnnjax.study.engine import open_engine
 from cnnjax.study.experiment import Experiment
 from cnnjax.study.request import EngineFlags, SweepFlags
+from cnnjax.study.sweep import running
 from cnnjax.study.sweep.ranking import best_trial, standings
 from cnnjax.study.sweep.request import read_sweep
 from cnnjax.study.sweep.running import Means, run_sweep
@@ -27,6 +31,11 @@ CONFIG = Config(
     model=ModelConfig(name="convnet", width=16),
     train=TrainConfig(epochs=9),
     study=StudyConfig(seeds=1, slots=4, eta=3, min_epochs=1),
+)
+
+
+SUMMARY = DataSummary(
+    "noise", (28, 28, 1), 10, (128.0,), (74.0,), 0.0, 255.0, dict.fromkeys(("train", "validation", "test"), 1000)
 )
 
 
@@ -48,7 +57,9 @@ def sweep(folder: Path, *specs: str, **flags: Any) -> tuple[Study, str]:
     write_study(study)
     text = io.StringIO()
     console = Console(file=text, width=200)
-    means = Means({DataConfig(): None}, open_engine(EngineFlags(), study.folder), storage, console, Interruption())  # type: ignore[dict-item]
+    shared = storage and running.open_storage(storage, shared=True)
+    datasets: Any = {DataConfig(): types.SimpleNamespace(summary=SUMMARY)}
+    means = Means(datasets, open_engine(EngineFlags(), study.folder), shared, console, Interruption())
     return run_sweep(study, means), text.getvalue()
 
 
@@ -214,12 +225,35 @@ def test_failed_run_of_a_grid_is_run_again(tmp_path: Path, monkeypatch: pytest.M
     assert study.sweep and study.sweep.complete
 
 
+def test_failed_trial_of_a_halving_is_tried_once_more_in_each_call(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Failing(PlantedRuns):
+        def run(self, unit: Any, config: Config, until: float | None, test: bool) -> None:
+            fails = config.optim.lr == 0.1 and until != 1
+            super().run(unit, config, 1 if fails else until, test)
+            if fails:
+                (unit.folder / "status.json").write_text(json.dumps({"state": "failed", "error": "no memory"}))
+
+    specs, best = "optim.lr=0.0001,0.001,0.01,0.1,1,2,3,4,5", ["learned,lr=0.1/0"]
+    plant(monkeypatch, Failing())
+    study, _ = sweep(tmp_path / "w", specs, search="halving")
+    assert study.sweep and not study.sweep.complete
+    runs = plant(monkeypatch, Failing())
+    study, _ = sweep(tmp_path / "w", specs, search="halving")
+    assert [(units, until) for units, until, _ in runs.calls] == [(best, 3)]
+    assert study.sweep and not study.sweep.complete
+    runs = plant(monkeypatch, PlantedRuns())
+    study, _ = sweep(tmp_path / "w", specs, search="halving")
+    assert [(units, until) for units, until, _ in runs.calls] == [(best, 3), (best, None), (best, None)]
+    assert study.sweep and study.sweep.complete
+
+
 @pytest.fixture
 def in_memory(monkeypatch: pytest.MonkeyPatch) -> Any:
     """Optuna's trials, for this test, without a file."""
     storage = import_optuna().storages.InMemoryStorage()
-    for module in ("running", "request"):
-        monkeypatch.setattr(f"cnnjax.study.sweep.{module}.open_storage", lambda url: storage)
+    monkeypatch.setattr(running, "open_storage", lambda url, shared: storage)
     return storage
 
 
@@ -256,23 +290,49 @@ def test_tpe_trains_the_same_point_once(tmp_path: Path, runs: PlantedRuns) -> No
     assert study.sweep and study.sweep.complete
 
 
+def told_values(storage: Any) -> dict[str, tuple[str, float | None]]:
+    """State and value of each trial in a storage, by the value of the one field that is swept."""
+    optuna = import_optuna()
+    (name,) = optuna.study.get_all_study_names(storage)
+    told = optuna.load_study(study_name=name, storage=storage).trials
+    return {str(*trial.params.values()): (trial.state.name, trial.value) for trial in told}
+
+
 def test_tpe_is_told_of_what_diverges_and_of_what_has_no_data(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, in_memory: Any
 ) -> None:
     def load(config: DataConfig) -> None:
         raise RequestError("config.data.name: no such data set")
 
-    monkeypatch.setattr("cnnjax.study.sweep.running.open_dataset", load)
+    monkeypatch.setattr("cnnjax.study.runner.open_dataset", load)
     plant(monkeypatch, PlantedRuns(lambda config, _: math.nan))
     study, _ = sweep(tmp_path / "w", "data.shuffled=true,false", search="tpe", trials=8)
     states = {unit.arm: read_status(unit)["state"] for unit in study.units}
     assert states == {"learned,shuffled=true": "failed", "learned,shuffled=false": "diverged"}
-    optuna = import_optuna()
-    (name,) = optuna.study.get_all_study_names(in_memory)
-    told = optuna.load_study(study_name=name, storage=in_memory).trials
-    values = {trial.params["data.shuffled"]: (trial.state.name, trial.value) for trial in told}
-    assert values == {"true": ("FAIL", None), "false": ("COMPLETE", 0.0)}
+    assert told_values(in_memory) == {"true": ("FAIL", None), "false": ("COMPLETE", 0.0)}
     assert arms_tested(tmp_path / "w") == []
+
+
+def test_tpe_trial_that_cannot_be_run_fails_with_its_reason(tmp_path: Path, runs: PlantedRuns, in_memory: Any) -> None:
+    study, said = sweep(tmp_path / "w", "train.accumulate=1,2,3", seeds=2, search="tpe", trials=12)
+    why = f"config.train.batch_size: {jax.device_count()} devices of 3 parts do not divide a batch of"
+    for unit in study.units:
+        status = read_status(unit)
+        assert status["error"].startswith(why) if unit.arm.endswith("=3") else status["state"] == "finished"
+    assert f"learned,accumulate=3: cannot be run: {why}" in said
+    assert told_values(in_memory)["3"] == ("FAIL", None) and told_values(in_memory)["2"][0] == "COMPLETE"
+    assert not any("accumulate=3" in run for units, *_ in runs.calls for run in units)
+    assert study.sweep and not study.sweep.complete
+
+
+@pytest.mark.usefixtures("in_memory")
+def test_launchers_of_other_configs_have_trials_of_their_own(tmp_path: Path, runs: PlantedRuns) -> None:
+    flags: dict[str, Any] = {"search": "tpe", "trials": 4, "storage": "postgresql://host/trials"}
+    for width in (8, 16):
+        arms = {"learned": dataclasses.replace(CONFIG, model=ModelConfig(name="convnet", width=width))}
+        study, _ = sweep(tmp_path / str(width), "optim.lr=log:1e-4:1", arms=arms, **flags)
+        assert study.sweep and len(study.sweep.trials) == 4
+        assert len(arms_tested(tmp_path / str(width))) == 1
 
 
 @pytest.mark.usefixtures("in_memory")

@@ -2,17 +2,19 @@
 
 import builtins
 import math
+import threading
+import time
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
-from cnnjax.config import RequestError
+from cnnjax.config import Config, RequestError, override
 from cnnjax.study.sweep.search import Point
 from cnnjax.study.sweep.search import random as draw
 from cnnjax.study.sweep.spec import Choices, Dimension, Range
-from cnnjax.study.sweep.tpe import Asker, import_optuna, open_storage
+from cnnjax.study.sweep.tpe import Asker, import_optuna, kept_alive, name_in_storage, open_storage
 
 DIMENSIONS = (
     Dimension("optim.lr", Range("log", False, 1e-4, 1.0)),
@@ -20,6 +22,9 @@ DIMENSIONS = (
     Dimension("model.width", Range("linear", True, 1.0, 8.0)),
     Dimension("model.act", Choices(("relu", "tanh"))),
 )
+
+# What changes no score.
+SAYS_NOTHING = {"study.pack": 1, "study.baseline": "a", "measures.images": 7}
 
 
 def quadratic(point: Point) -> float:
@@ -117,11 +122,73 @@ def test_launchers_share_the_trials_and_the_best_alone_goes_on(storage: Any) -> 
     assert here.others() == "the best trial is in folder of there, which reads the test split"
 
 
+def test_launchers_that_ask_at_the_same_time_ask_for_no_more_than_are_wanted(storage: Any) -> None:
+    here, there = asker(storage, "here"), asker(storage, "there")
+    ask = here._study.ask
+
+    def after_another(*arguments: Any) -> Any:
+        there.ask(1, 3)
+        return ask(*arguments)
+
+    here._study.ask = after_another
+    here.ask(2, 3)
+    assert (list(here.asked()), list(there.asked())) == ([1], [0, 2])
+
+
+def test_trials_of_a_launcher_that_is_lost_are_given_up(tmp_path: Path) -> None:
+    storage = open_storage(f"sqlite:///{tmp_path}/optuna.db", shared=True)
+    here, there = asker(storage, "here"), asker(storage, "there")
+    here.ask(1, 2)
+    there.ask(1, 2)
+    here.tell(0, 0.5)
+    assert here.others() == "other launchers are training 1 trials; run this again when they are done"
+    with storage.engine.begin() as connection:
+        connection.exec_driver_sql("UPDATE trial_heartbeats SET heartbeat = datetime(heartbeat, '-11 minutes')")
+    there.beat()
+    assert here.others() == "other launchers are training 1 trials; run this again when they are done"
+    with storage.engine.begin() as connection:
+        connection.exec_driver_sql("UPDATE trial_heartbeats SET heartbeat = datetime(heartbeat, '-11 minutes')")
+    assert here.others() == ""
+    assert there.asked() == {}
+    there.tell(1, 0.9)  # it was not lost after all
+    assert here.others() == ""
+
+
+def test_signs_of_life_are_given_until_the_end_whatever_a_database_says() -> None:
+    beats: list[int] = []
+    enough = threading.Event()
+
+    class Beating:
+        def beat(self) -> None:
+            beats.append(len(beats))
+            if len(beats) == 3:
+                enough.set()
+            raise ConnectionError("it is away for a while")
+
+    with kept_alive([Beating()], interval=0.001):  # type: ignore[list-item]
+        assert enough.wait(30)
+    given = len(beats)
+    time.sleep(0.05)
+    assert len(beats) == given
+
+
+def test_trials_are_shared_by_what_decides_their_scores() -> None:
+    plain, batch = Config(), override(Config(), {"train.batch_size": 16})
+
+    def name(*, arm: Config = plain, other: Config = plain, seeds: int = 1, flags: str = "--sweep=x") -> str:
+        return name_in_storage("question", "a", {"a": arm, "b": other}, seeds, flags)
+
+    assert name().startswith("question/a ")
+    for path, value in SAYS_NOTHING.items():
+        assert name(arm=override(plain, {path: value})) == name()
+    assert len({name(), name(arm=batch), name(other=batch), name(seeds=2), name(flags="--sweep=y")}) == 5
+
+
 @pytest.mark.slow
 def test_trials_are_kept_in_a_file(tmp_path: Path) -> None:
     url = f"sqlite:///{tmp_path}/optuna.db"
-    asker(open_storage(url)).ask(2, 2)
-    left = asker(open_storage(url)).asked()
+    asker(open_storage(url, shared=False)).ask(2, 2)
+    left = asker(open_storage(url, shared=False)).asked()
     reference = asker(import_optuna().storages.InMemoryStorage())
     reference.ask(2, 2)
     assert left == reference.asked() and len(left) == 2
@@ -149,5 +216,5 @@ def test_optuna_is_not_installed(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize("url", ["sqlit:///x.db", "nowhere", "sqlite:////no/such/folder/x.db"])
 def test_storage_that_cannot_be_opened(url: str) -> None:
     with pytest.raises(RequestError, match=f"--storage={url}: Optuna cannot open it") as raised:
-        open_storage(url)
+        open_storage(url, shared=True)
     assert "\n" not in str(raised.value)

@@ -1,5 +1,6 @@
 """A step with auxiliary heads against the gradient of softmax in NumPy."""
 
+import dataclasses
 from typing import Any
 
 import jax
@@ -76,6 +77,23 @@ def test_a_frozen_auxiliary_head_does_not_run() -> None:
     state = step(task(frozenset({"stage1", "stage1/head"})), trained, frozen)
     assert set(state.trained) == set(trained)
     np.testing.assert_allclose(state.sums.loss / 6, by_hand(OWN, 0.0)[0], rtol=1e-5)
+
+
+@pytest.mark.parametrize("parts", [4, 5])
+def test_parts_that_do_not_divide_a_batch_are_refused(parts: int) -> None:
+    with pytest.raises(ValueError, match=f"batch_size: 1 devices of {parts} parts do not divide a batch of 6"):
+        step(dataclasses.replace(task(), accumulate=parts), PARAMS, {})
+
+
+def test_devices_that_do_not_divide_an_evaluated_batch_are_refused() -> None:
+    spread = dataclasses.replace(task(), axis="devices", eval_batch_size=7)
+    feed = Feed(jnp.asarray(IMAGES), jnp.asarray(LABELS))
+
+    def evaluate(shard: jax.Array) -> Any:
+        return evaluate_batch(spread, PARAMS, {}, feed, jnp.int32(0), jnp.int32(6), shard)
+
+    with pytest.raises(ValueError, match="eval_batch_size: 2 devices of 1 parts do not divide a batch of 7"):
+        jax.vmap(evaluate, axis_name="devices")(jnp.arange(2))
 
 
 def test_evaluation_leaves_the_auxiliary_heads_out() -> None:

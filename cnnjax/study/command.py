@@ -18,8 +18,7 @@ def execute(request: Request, interruption: Interruption) -> int:
     """
     given = request.hosts
     try:
-        given.check()
-        request.engine.check(many_hosts=given.coordinator is not None)
+        request.check()
     except RequestError as error:
         complain(str(error))
         return WRONG_REQUEST

@@ -1,7 +1,7 @@
 """What a study would do, and about how long it would take, before anything is done."""
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 from rich.console import Console
 from rich.markup import escape
@@ -34,33 +34,64 @@ class Work:
     all: int
 
 
-def print_dry_run(
-    study: Study,
-    units: Sequence[Unit],
-    datasets: Mapping[DataConfig, AnyDataset],
-    console: Console,
-    interruption: Interruption,
-) -> None:
-    """Prints the units that are to do, pack by pack, and about how long each will take. Writes nothing.
+@dataclasses.dataclass(frozen=True)
+class Line:
+    """A line of the table.
 
-    An arm of which runs have finished is taken to last as they did; another as long as its multiply-adds do at the pace
-    of a small convnet, which is measured once for a machine.
+    Attributes:
+      runs: which.
+      trained: how.
+      steps: of each of them.
+      seconds: of all of them.
     """
+
+    runs: str
+    trained: str
+    steps: tuple[int, ...]
+    seconds: float
+
+
+@dataclasses.dataclass(frozen=True)
+class Foreseen:
+    """What a study would do.
+
+    Attributes:
+      to_do: how many runs.
+      of: how many there are in all.
+      lines: one for each pack, or for each part of a sweep.
+    """
+
+    to_do: int
+    of: int
+    lines: tuple[Line, ...]
+
+
+def foresee_runs(
+    study: Study, units: Sequence[Unit], datasets: Mapping[DataConfig, AnyDataset], interruption: Interruption
+) -> Foreseen:
+    """The units that are to do, pack by pack."""
     arms = study.experiment.arms
     packs, _ = choose_packs(units, arms, datasets, study.packs, interruption)
     gains = backend_gains(interruption)
-    table = Table(title=escape(f"{study.experiment.name}: {len(units)} of {len(study.units)} runs to do"))
-    for name, justify in (("runs", "left"), ("trained", "left"), ("steps", "right"), ("about", "right")):
-        table.add_column(name, justify=justify, overflow="fold")  # type: ignore[arg-type]
-    total = 0.0
+    work = {arm: work_of(arms[arm], datasets[arms[arm].data]) for arm in dict.fromkeys(unit.arm for unit in units)}
+    lines = []
     for pack in packs:
-        works = [work_of(arms[unit.arm], datasets[arms[unit.arm].data]) for unit in pack.units]
+        works = [work[unit.arm] for unit in pack.units]
         seconds = foreseen_seconds(study, pack, works, gains)
-        total += seconds
-        steps = sorted({work.steps for work in works})
-        table.add_row(
-            escape(_names(pack)), _how(pack), "–".join(f"{n:,}" for n in (steps[:1] + steps[1:][-1:])), _time(seconds)
-        )
+        lines.append(Line(_names(pack), _how(pack), tuple(work.steps for work in works), seconds))
+    return Foreseen(len(units), len(study.units), tuple(lines))
+
+
+def print_dry_run(name: str, foreseen: Foreseen, console: Console) -> None:
+    """Prints what the study of this name would do, and about how long it would take."""
+    table = Table(title=escape(f"{name}: {foreseen.to_do} of {foreseen.of} runs to do"))
+    for column, justify in (("runs", "left"), ("trained", "left"), ("steps", "right"), ("about", "right")):
+        table.add_column(column, justify=justify, overflow="fold")  # type: ignore[arg-type]
+    for line in foreseen.lines:
+        steps = sorted(set(line.steps))
+        numbers = "–".join(f"{n:,}" for n in (steps[:1] + steps[1:][-1:]))
+        table.add_row(escape(line.runs), escape(line.trained), numbers, _time(line.seconds))
+    total = sum(line.seconds for line in foreseen.lines)
     console.print(table)
     console.print(f"about {_time(total)} in all, one after another, without what is compiled first", highlight=False)
 
@@ -84,19 +115,28 @@ def work_of(config: Config, dataset: AnyDataset) -> Work:
 
 
 def foreseen_seconds(study: Study, pack: Pack, works: Sequence[Work], gains: Sequence[Gain]) -> float:
-    """How long a pack will take, by the runs of its arms that have finished, or else by what they do."""
-    pace = gains[0].seconds / gains[0].multiply_adds
+    """How long a pack will take: an arm of which runs have finished as they did, another as its multiply-adds do at the
+    pace of a convnet, which is measured once for a machine."""
+    # Of the largest that was measured: on a GPU a small one takes as long as it takes to be launched.
+    largest = max(gains, key=lambda gain: gain.multiply_adds)
+    pace = largest.seconds / largest.multiply_adds
     seconds = 0.0
     for unit, work in zip(pack.units, works, strict=True):
-        finished = _finished_seconds(study, unit.arm)
+        finished = finished_seconds(study, [unit.arm])
         gain = 1.0 if pack.form is None else expected_gain(gains, work.step)[1]
         seconds += sum(finished) / len(finished) if finished else work.all * pace / gain
     return seconds
 
 
-def _finished_seconds(study: Study, arm: str) -> list[float]:
-    statuses = [read_status(unit) for unit in study.units if unit.arm == arm]
-    return [sum(status["seconds"].values()) for status in statuses if status.get("state") == "finished"]
+def finished_seconds(study: Study, arms: Collection[str]) -> list[float]:
+    """How long each run of these arms that has finished took."""
+    statuses = [read_status(unit) for unit in study.units if unit.arm in arms]
+    # What was waited for data is a part of the training.
+    return [
+        sum(seconds for kind, seconds in status["seconds"].items() if kind != "data_wait")
+        for status in statuses
+        if status.get("state") == "finished"
+    ]
 
 
 def _names(pack: Pack) -> str:

@@ -7,10 +7,9 @@ from etils import epath
 from rich.console import Console
 
 from cnnjax.analysis.measures import MEASURES
-from cnnjax.config import DataConfig, RequestError, override
-from cnnjax.data.streamed import AnyDataset
-from cnnjax.study.dry_run import print_dry_run
-from cnnjax.study.engine import Engine, open_engine
+from cnnjax.config import RequestError, override
+from cnnjax.study.dry_run import foresee_runs, print_dry_run
+from cnnjax.study.engine import open_engine
 from cnnjax.study.experiment import Experiment
 from cnnjax.study.feature_files import FileStore
 from cnnjax.study.measuring import measure_study, to_measure
@@ -19,9 +18,11 @@ from cnnjax.study.results import collect, troubles
 from cnnjax.study.runner import load_datasets, unfinished
 from cnnjax.study.screening import choose_top
 from cnnjax.study.summary import print_summary, require_finished
+from cnnjax.study.sweep.dry_run import foresee_sweep
 from cnnjax.study.sweep.ranking import compared
 from cnnjax.study.sweep.request import read_sweep, to_check
 from cnnjax.study.sweep.running import Means, run_sweep
+from cnnjax.study.sweep.tpe import open_storage
 from cnnjax.study.workdir import Study, Unit, claim, machine, open_study, read_study, write_study
 from cnnjax.train.compilation_cache import keep_compilations
 from cnnjax.train.interruption import Interruption
@@ -47,14 +48,18 @@ def run(request: Request, console: Console, interruption: Interruption) -> int:
         with interruption.nothing_to_save():
             datasets = load_datasets(*to_check(study, units))
             if request.dry_run:
-                print_dry_run(study, units, datasets, console, interruption)
+                foresee = foresee_sweep if study.sweep else foresee_runs
+                print_dry_run(study.experiment.name, foresee(study, units, datasets, interruption), console)
                 return OK
             engine = open_engine(request.engine, folder, features)
+            # The last of all checks: a database is made where there was none.
+            storage = open_storage(request.sweep.storage, shared=True) if request.sweep.storage else None
         with claim(folder):
             # Another process may have trained in it until now.
             study = open_study(folder, experiment, sweep)
             units = [unit for unit in unfinished(study) if unit in units]
-            study = _train(study, units, request, datasets, engine, console, interruption)
+            means = Means(datasets, engine, storage, console, interruption)
+            study = _train(study, units, request, means)
             if features:
                 features.clear()
     elif request.dry_run:
@@ -94,15 +99,7 @@ def _has_report(study: Study) -> bool:
     return study.reported and all((study.folder / name).exists() for name in ("results.csv", "report.html"))
 
 
-def _train(
-    study: Study,
-    units: list[Unit],
-    request: Request,
-    datasets: dict[DataConfig, AnyDataset],
-    engine: Engine,
-    console: Console,
-    interruption: Interruption,
-) -> Study:
+def _train(study: Study, units: list[Unit], request: Request, means: Means) -> Study:
     """Trains the units, of a screening only the `top` that it chooses, or goes on with a sweep; and writes the report.
 
     Returns the study with all trials of a sweep.
@@ -111,15 +108,15 @@ def _train(
     write_study(study)
     keep_compilations()
     if study.sweep and not study.sweep.complete:
-        study = run_sweep(study, Means(datasets, engine, request.sweep.storage, console, interruption))
+        study = run_sweep(study, means)
         units = []
     for part in filter(None, _parts(study, units, request.top)):
         to_do = f"{len(part)} of {len(study.units)} runs to do in {study.folder}"
-        console.print(to_do, highlight=False, soft_wrap=True)
-        study = engine(study, part, datasets, console, interruption)
-    with interruption.nothing_to_save():
+        means.console.print(to_do, highlight=False, soft_wrap=True)
+        study = means.engine(study, part, means.datasets, means.console, means.interruption)
+    with means.interruption.nothing_to_save():
         try:
-            measure_study(compared(study), datasets, console)
+            measure_study(compared(study), means.datasets, means.console)
         finally:
             _write_report(study)
         write_study(dataclasses.replace(study, reported=True))

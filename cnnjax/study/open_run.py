@@ -132,7 +132,8 @@ def opened(
     plan = member.plan
     if until is not None:
         wanted = until * member.steps_per_epoch
-        plan = dataclasses.replace(plan, stop=next((b for b in plan.boundaries if b >= wanted), plan.steps))
+        # Evaluations are at whole steps, half a step at most from where they are wanted.
+        plan = dataclasses.replace(plan, stop=min(plan.boundaries, key=lambda step: abs(step - wanted)))
     with contextlib.closing(Checkpoints(unit.folder / "checkpoints")) as checkpoints:
         saved = checkpoints.newest(_items(member.state, member))
         if saved:

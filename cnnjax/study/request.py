@@ -137,6 +137,16 @@ class Request:
     engine: EngineFlags = EngineFlags()
     dry_run: bool = False
 
+    def check(self) -> None:
+        """Raises `RequestError` for flags that do not go together."""
+        given = {"dry_run": self.dry_run, "profile": self.engine.profile}
+        if self.mode != "run":
+            for name, value in given.items():
+                if value:
+                    raise RequestError(f"--{name}: --mode={self.mode} trains nothing; leave it out, or use --mode=run")
+        self.hosts.check()
+        self.engine.check(many_hosts=self.hosts.coordinator is not None)
+
     def experiment(self) -> Experiment:
         """The experiment that the flags name and change.
 

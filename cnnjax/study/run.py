@@ -39,7 +39,7 @@ class Extent:
     """How far runs are taken.
 
     Attributes:
-      until: epochs, after which a run is paused at its next evaluation; None for its end.
+      until: epochs, after which a run is paused, at the nearest evaluation; None for its end.
       test: whether the test split is read at its end. It is read once: of a finished run it is asked later, if at all.
     """
 

@@ -4,7 +4,7 @@ import dataclasses
 import functools
 import logging
 import traceback
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from rich.console import Console
 
@@ -35,13 +35,20 @@ log = logging.getLogger(__name__)
 _ENDED = ("finished", "diverged")
 
 
-def load_datasets(study: Study, units: list[Unit]) -> dict[DataConfig, AnyDataset]:
+def load_datasets(
+    study: Study, units: Sequence[Unit], known: Mapping[DataConfig, AnyDataset] | None = None
+) -> dict[DataConfig, AnyDataset]:
     """The data of the runs to do, and the check of each arm's config against it, before anything is written.
+
+    Args:
+      study: whose units they are.
+      units: to be run.
+      known: what is loaded already; the result has these too.
 
     Raises:
       RequestError: for data that is not there, or a config that cannot be run on it.
     """
-    datasets: dict[DataConfig, AnyDataset] = {}
+    datasets = dict(known or {})
     checked: dict[str, tuple[Config, DataSummary]] = {}
     arms = study.experiment.arms
     for arm in order_arms(arms, list(dict.fromkeys(unit.arm for unit in units))):

@@ -104,9 +104,12 @@ def train_step(task: Task, state: TrainState, inputs: Inputs, shard: jax.Array |
       inputs: of the run.
       shard: the number of this device on the axis.
       order: the epoch's, or the window's, order of the examples.
+
+    Raises:
+      ValueError: if the devices and the parts do not divide the batch.
     """
     numbers = inputs.numbers
-    share = task.batch_size // axis_size(task.axis)
+    share = _share("batch_size", task.batch_size, task.axis, task.accumulate)
     gradient_of = jax.value_and_grad(functools.partial(_mean_loss, task, inputs), has_aux=True)
 
     def part(number: jax.Array | int, stats: Flat) -> tuple[Flat, Flat, Sums]:
@@ -136,6 +139,14 @@ def train_step(task: Task, state: TrainState, inputs: Inputs, shard: jax.Array |
         optimiser=optimiser,
         sums=state.sums.add(sum_over(task.axis, sums)),
     )
+
+
+def _share(what: str, batch_size: int, axis: str | None, parts: int = 1) -> int:
+    """How many examples of a batch a device has; `ValueError` where some would be dropped in silence."""
+    devices = axis_size(axis)
+    if batch_size % (devices * parts):
+        raise ValueError(f"{what}: {devices} devices of {parts} parts do not divide a batch of {batch_size}")
+    return batch_size // devices
 
 
 def _batch(
@@ -173,8 +184,12 @@ def _mean_loss(
 def evaluate_batch(
     task: Task, params: Flat, stats: Flat, feed: Feed, first: jax.Array, end: jax.Array, shard: jax.Array | int
 ) -> Sums:
-    """The sums over the examples `first`, `first + 1`, ... of one batch, those at `end` and behind not counted."""
-    batch = task.eval_batch_size // axis_size(task.axis)
+    """The sums over the examples `first`, `first + 1`, ... of one batch, those at `end` and behind not counted.
+
+    Raises:
+      ValueError: if the devices do not divide the batch.
+    """
+    batch = _share("eval_batch_size", task.eval_batch_size, task.axis)
     index = first + shard * batch + jnp.arange(batch)
     counted = index < end
     images, labels = feed.images[index], feed.labels[index]  # JAX clamps an index behind the last example

@@ -8,6 +8,8 @@ next trial that waits, and a rung is climbed as soon as its best fill the slots,
 import math
 from collections.abc import Mapping, Sequence
 
+_DIGITS = 9
+
 Scores = Mapping[str, Sequence[float]]
 """Of each trial by name, its score at every rung that it has reached; -inf where it failed on the way there."""
 
@@ -16,9 +18,10 @@ def rungs(epochs: float, least: float, eta: int) -> tuple[float, ...]:
     """The epochs of each rung: `least`, each next one `eta` times as far, and the last in the place of one that would
     be less than that below the end."""
     below = []
-    while least * eta <= epochs:
+    # Rounded: 0.1 three times over is more than 0.3.
+    while (next_one := round(least * eta, _DIGITS)) <= epochs:
         below.append(least)
-        least *= eta
+        least = next_one
     return (*below, epochs)
 
 
@@ -44,6 +47,18 @@ def next_batch(scores: Scores, count: int, eta: int, slots: int) -> tuple[int, l
         if best:
             return None if rung == count - 1 else (rung + 1, best[:1])
     return None
+
+
+def batches_to_come(scores: Scores, count: int, eta: int, slots: int) -> list[tuple[int, list[str]]]:
+    """What `next_batch` will give, one after another, if each trial scores what it scored last, and those that have not
+    begun alike; arguments as there."""
+    known = {trial: list(reached) for trial, reached in scores.items()}
+    batches = []
+    while batch := next_batch(known, count, eta, slots):
+        batches.append(batch)
+        for trial in batch[1]:
+            known[trial].append(known[trial][-1] if known[trial] else 0.0)
+    return batches
 
 
 def _promoted(scores: Scores, rung: int, eta: int) -> list[str]:

@@ -2,7 +2,7 @@
 
 import dataclasses
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 from cnnjax.study.experiment import Lines
@@ -88,41 +88,51 @@ def best_trial(study: Study, arm: str) -> str | None:
     return first.name if first and first.state == "finished" else None
 
 
-def rung_scores(study: Study, arm: str, rungs: Sequence[float]) -> Scores:
+def rung_scores(study: Study, arm: str, rungs: Sequence[float], again: Collection[Unit] = ()) -> Scores:
     """What each trial of a swept arm scored at the rungs that it has reached, as `halving.next_batch` takes it: the
-    best validation accuracy up to there, in the mean over seeds."""
+    best validation accuracy up to there, in the mean over seeds.
+
+    Args:
+      study, arm: whose trials.
+      rungs: in epochs.
+      again: runs that failed and may be tried again: as if they had stopped before.
+    """
     assert study.sweep is not None
     units = units_by_arm(study)
     between = {name: study.experiment.arms[name].train.eval_every for name in study.sweep.of_arm(arm)}
     scores = {}
     for name, every in between.items():
-        seeds = [run_scores(unit, rungs, every) for unit in units[name]]
+        seeds = [run_scores(unit, rungs, every, again=unit in again) for unit in units[name]]
         # Adding -inf to whatever the other seeds scored leaves -inf.
         scores[name] = [math.fsum(found) / len(found) for found in zip(*seeds, strict=False)]
     return scores
 
 
-def run_scores(unit: Unit, rungs: Sequence[float], eval_every: float) -> list[float]:
-    """A run's best validation accuracy at each rung that it has reached, and -inf at the next if it failed there.
+def run_scores(unit: Unit, rungs: Sequence[float], eval_every: float, *, again: bool = False) -> list[float]:
+    """A run's best validation accuracy at each rung that it has reached, and -inf at the next if it failed there and is
+    not to be tried again.
 
     Read from the rows of its evaluations: what they are is decided by config, seed and step alone, whatever the run was
     given to do since.
     """
     status, rows = read_status(unit), _validation(unit)
     furthest = max((epoch for epoch, _ in rows), default=-math.inf)
-    # An evaluation is at a whole step, half a step at most from the rung.
-    near = eval_every / 2
-    scores = [
-        max(accuracy for epoch, accuracy in rows if epoch < rung + near)
-        for rung in rungs[:-1]
-        if furthest > rung - near
-    ]
+    # An evaluation is at a whole step, not at the rung itself: the nearest one is meant.
+    reached = [rung for rung in rungs[:-1] if furthest > rung - eval_every / 2]
+    at = [min((abs(epoch - rung), epoch) for epoch, _ in rows)[1] for rung in reached]
+    scores = [max(accuracy for epoch, accuracy in rows if epoch <= last) for last in at]
     state = status.get("state")
     if state == "finished":
         scores.append(status["metrics"]["validation"]["accuracy"])
-    elif state in FAILED:
+    elif state in FAILED and not again:
         scores.append(-math.inf)
     return scores
+
+
+def failed_units(study: Study) -> set[Unit]:
+    """The runs of trials that have failed; not those that diverged, which they would do again."""
+    trials = study.sweep.trials if study.sweep else {}
+    return {unit for unit in study.units if unit.arm in trials and read_status(unit).get("state") == "failed"}
 
 
 def units_by_arm(study: Study) -> dict[str, list[Unit]]:

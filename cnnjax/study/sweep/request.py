@@ -1,6 +1,7 @@
 """What the command line asks of a sweep, checked before anything is written."""
 
 import dataclasses
+import math
 import uuid
 
 from etils import epath
@@ -9,7 +10,7 @@ from cnnjax.config import Config, RequestError, choose, override
 from cnnjax.study.experiment import Experiment
 from cnnjax.study.request import SweepFlags
 from cnnjax.study.sweep.halving import rungs
-from cnnjax.study.sweep.tpe import import_optuna, open_storage
+from cnnjax.study.sweep.tpe import import_optuna
 from cnnjax.study.sweep.trials import SEARCHES, Sweep, plan_sweep
 from cnnjax.study.workdir import Study, Unit
 
@@ -53,7 +54,8 @@ def _check_halving(arm: str, sweep: Sweep, experiment: Experiment) -> None:
             f"--search=halving: {arm} finds its head at once ({config.head.name}); nothing can be stopped"
         )
     least, every = study.min_epochs, config.train.eval_every
-    if not (least / every).is_integer():
+    between = least / every
+    if not math.isclose(between, round(between)):
         raise RequestError(
             f"config.study.min_epochs: should be a multiple of train.eval_every={every:g}; given {least:g}"
         )
@@ -70,20 +72,19 @@ def _check_storage(url: str | None, how: str, folder: epath.Path) -> None:
             raise RequestError(f"--storage={url}: only --search=tpe keeps its trials in a storage; leave it out")
         return
     import_optuna()
-    if url is not None:
-        open_storage(url)
-    elif "://" in str(folder):
+    if url is None and "://" in str(folder):
         raise RequestError(f"--storage: not given; {folder} is no folder of this machine, where SQLite could write")
 
 
 def to_check(study: Study, units: list[Unit]) -> tuple[Study, list[Unit]]:
     """The runs whose arms show what is wrong with a request.
 
-    Those given, but of a sweep whose trials are not known yet: for each swept arm, runs of its config with each value
-    of each field, or the ends of the field's range, the other fields being as they are.
+    Those given, but of a sweep whose trials are not known beforehand: for each swept arm, runs of its config with each
+    value of each field, or the ends of the field's range, the other fields being as they are. Each trial is checked
+    when it is asked for (`cnnjax.study.sweep.running`).
     """
     sweep = study.sweep
-    if sweep is None or sweep.trials:
+    if sweep is None or sweep.search != "tpe":
         return study, units
     arms: dict[str, Config] = dict(sweep.bases)
     for arm, dimensions in sweep.dimensions.items():

@@ -2,21 +2,31 @@
 
 import dataclasses
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
+from typing import Any
 
 from rich.console import Console
 
 from cnnjax.config import DataConfig, RequestError
-from cnnjax.data.streamed import AnyDataset, open_dataset
+from cnnjax.data.streamed import AnyDataset
+from cnnjax.study.arms import order_arms
 from cnnjax.study.engine import Engine
 from cnnjax.study.files import write_json
 from cnnjax.study.records import write_hyperparameters
 from cnnjax.study.run import Extent
-from cnnjax.study.runner import unfinished
+from cnnjax.study.runner import load_datasets, unfinished
 from cnnjax.study.sweep.halving import next_batch, rungs
-from cnnjax.study.sweep.ranking import Standing, best_trial, run_scores, rung_scores, standings, units_by_arm
+from cnnjax.study.sweep.ranking import (
+    Standing,
+    best_trial,
+    failed_units,
+    run_scores,
+    rung_scores,
+    standings,
+    units_by_arm,
+)
 from cnnjax.study.sweep.search import Point
-from cnnjax.study.sweep.tpe import Asker, open_storage
+from cnnjax.study.sweep.tpe import Asker, kept_alive, name_in_storage, open_storage
 from cnnjax.study.sweep.trials import Sweep, trial_name
 from cnnjax.study.workdir import Study, Unit, read_status, write_study
 from cnnjax.train.interruption import Interruption
@@ -24,24 +34,24 @@ from cnnjax.train.interruption import Interruption
 
 @dataclasses.dataclass(frozen=True)
 class Means:
-    """What a sweep is run with.
+    """What a study is run with.
 
     Attributes:
       datasets: of the arms' configs; added to.
       engine: that trains the trials.
-      storage: Optuna's, by its URL; None for a file in the workdir.
+      storage: Optuna's, that launchers share; None for a file in the workdir.
       console, interruption: as in `run_study`.
     """
 
     datasets: dict[DataConfig, AnyDataset]
     engine: Engine
-    storage: str | None
+    storage: Any | None
     console: Console
     interruption: Interruption
 
     def run(self, study: Study, units: Sequence[Unit], until: float | None = None, test: bool = False) -> Study:
         """Runs these units as far as is wanted, and returns the study; see `run_study`."""
-        units = [unit for unit in units if self._has_data(study, unit)]
+        units = self._runnable(study, units)
         if not units:
             return study
         far = "" if until is None else f", up to epoch {until:g}"
@@ -54,18 +64,31 @@ class Means:
         extent = Extent(until, test)
         return self.engine(study, units, self.datasets, self.console, self.interruption, extent)
 
-    def _has_data(self, study: Study, unit: Unit) -> bool:
-        """Loads the data of a run; one that a search has asked for without knowing better, and has none, fails."""
-        data = study.experiment.arms[unit.arm].data
-        if data not in self.datasets:
-            try:
-                with self.interruption.nothing_to_save():
-                    self.datasets[data] = open_dataset(data)
-            except RequestError as error:
+    def _runnable(self, study: Study, units: Sequence[Unit]) -> list[Unit]:
+        """The units, their data loaded, without those that cannot be run, which have failed: Optuna asks for trials
+        without knowing better."""
+        by_arm: dict[str, list[Unit]] = {}
+        for unit in units:
+            by_arm.setdefault(unit.arm, []).append(unit)
+        wrong = {arm: reason for arm, of_arm in by_arm.items() if (reason := self._what_is_wrong(study, of_arm))}
+        for arm, reason in wrong.items():
+            self.console.print(f"{arm}: cannot be run: {reason}", markup=False, highlight=False, soft_wrap=True)
+            for unit in by_arm[arm]:
                 unit.folder.mkdir(parents=True, exist_ok=True)
-                write_json(unit.folder / "status.json", {"state": "failed", "error": str(error)})
-                return False
-        return True
+                write_json(unit.folder / "status.json", {"state": "failed", "error": reason})
+        return [unit for unit in units if unit.arm not in wrong]
+
+    def _what_is_wrong(self, study: Study, units: Sequence[Unit]) -> str | None:
+        """Why the runs of an arm cannot be run, None if they can; their data are loaded."""
+        # Trials that were known beforehand have been checked with the request.
+        if _sweep(study).search != "tpe" and study.experiment.arms[units[0].arm].data in self.datasets:
+            return None
+        try:
+            with self.interruption.nothing_to_save():
+                self.datasets.update(load_datasets(study, units, self.datasets))
+        except RequestError as error:
+            return str(error)
+        return None
 
 
 def run_sweep(study: Study, means: Means) -> Study:
@@ -100,23 +123,32 @@ def _run_all(study: Study, means: Means) -> tuple[Study, list[str]]:
 
 def _run_rungs(study: Study, means: Means) -> tuple[Study, list[str]]:
     """Runs rung after rung; arms that are at the same one together."""
-    while batch := _next_rung(study):
+    # What failed in an earlier call (memory was full, say) is tried once more in this one, as in a grid.
+    again = failed_units(study)
+    while batch := _next_rung(study, again):
         study = means.run(study, *batch)
+        again.difference_update(batch[0])
     return study, list(_sweep(study).dimensions)
 
 
-def _next_rung(study: Study) -> tuple[list[Unit], float | None] | None:
-    """The runs to be trained next, and until which epoch, None for the end; None where all is done."""
+def _next_rung(study: Study, again: Collection[Unit]) -> tuple[list[Unit], float | None] | None:
+    """The runs to be trained next, and until which epoch, None for the end; None where all is done.
+
+    Args:
+      study: how far it is.
+      again: runs that failed and may be tried once more.
+    """
     section, units = study.experiment.study, units_by_arm(study)
     batches: dict[float, list[Unit]] = {}
     for arm in _sweep(study).dimensions:
         train = _sweep(study).bases[arm].train
         epochs = rungs(train.epochs, section.min_epochs, section.eta)
-        found = next_batch(rung_scores(study, arm, epochs), len(epochs), section.eta, section.slots)
+        found = next_batch(rung_scores(study, arm, epochs, again), len(epochs), section.eta, section.slots)
         if found:
             rung, trials = found
             wanted = [unit for trial in trials for unit in units[trial]]
-            fresh = [unit for unit in wanted if len(run_scores(unit, epochs, train.eval_every)) <= rung]
+            reached = {u: len(run_scores(u, epochs, train.eval_every, again=u in again)) for u in wanted}
+            fresh = [unit for unit, count in reached.items() if count <= rung]
             until = math.inf if rung == len(epochs) - 1 else epochs[rung]
             batches.setdefault(until, []).extend(fresh)
     if not batches:
@@ -129,18 +161,31 @@ def _run_asked(study: Study, means: Means) -> tuple[Study, list[str]]:
     """Runs what Optuna asks for, `slots` trials of each arm at a time, and tells it what they scored."""
     study, _ = _run_all(study, means)
     sweep = _sweep(study)
-    storage = open_storage(means.storage or f"sqlite:///{study.folder.resolve()}/optuna.db")
-    askers = {
-        arm: Asker(storage, f"{study.experiment.name}/{arm} {sweep.flags}", dimensions, sweep.owner, str(study.folder))
-        for arm, dimensions in sweep.dimensions.items()
-    }
+    storage = means.storage or open_storage(f"sqlite:///{study.folder.resolve()}/optuna.db", shared=False)
+    askers = {}
+    for arm, dimensions in sweep.dimensions.items():
+        configs = order_arms(sweep.bases, [arm])
+        name = name_in_storage(study.experiment.name, arm, configs, study.seeds, sweep.flags)
+        askers[arm] = Asker(storage, name, dimensions, sweep.owner, str(study.folder))
+    with kept_alive(askers.values()):
+        study = _ask_and_tell(study, means, askers)
+    reasons = {arm: asker.others() for arm, asker in askers.items()}
+    for arm, reason in reasons.items():
+        if reason:
+            means.console.print(f"{arm}: {reason}", markup=False, highlight=False, soft_wrap=True)
+    return study, [arm for arm, reason in reasons.items() if not reason]
+
+
+def _ask_and_tell(study: Study, means: Means, askers: Mapping[str, Asker]) -> Study:
+    """Runs what the askers ask for until that is nothing. Returns the study."""
+    count = _sweep(study).count or 0
     while True:
         for asker in askers.values():
             if not asker.asked():
-                asker.ask(study.experiment.study.slots, sweep.count or 0)
+                asker.ask(study.experiment.study.slots, count)
         asked = {arm: asker.asked() for arm, asker in askers.items()}
         if not any(asked.values()):
-            break
+            return study
         study = _with_points(study, asked)
         write_study(study)
         names = {name for arm, points in asked.items() for name in _names(study, arm, points).values()}
@@ -149,11 +194,6 @@ def _run_asked(study: Study, means: Means) -> tuple[Study, list[str]]:
             scores = {standing.name: _score(standing) for standing in standings(study, arm)}
             for number, name in _names(study, arm, points).items():
                 askers[arm].tell(number, scores[name])
-    reasons = {arm: asker.others() for arm, asker in askers.items()}
-    for arm, reason in reasons.items():
-        if reason:
-            means.console.print(f"{arm}: {reason}", markup=False, highlight=False, soft_wrap=True)
-    return study, [arm for arm, reason in reasons.items() if not reason]
 
 
 def _names(study: Study, arm: str, points: Mapping[int, Point]) -> dict[int, str]:

@@ -1,21 +1,31 @@
 """Points by Optuna's tree-structured Parzen estimator (Bergstra et al. 2011): good values are tried near good ones.
 
 Optuna keeps the trials in a storage, which many launchers may share. What is asked next is decided by the trials in it
-alone, so that a sweep that was stopped asks as one that was not.
+alone, so that a sweep that was stopped asks as one that was not. Launchers that share a storage give signs of life
+while they train: the trials of one that has stopped giving them are given up by the others.
 """
 
+import contextlib
+import hashlib
+import json
+import logging
+import threading
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from types import ModuleType
 from typing import Any
 
-from cnnjax.config import RequestError
+from cnnjax.config import Config, RequestError, to_dict
 from cnnjax.study.sweep.search import Point
 from cnnjax.study.sweep.spec import Choices, Dimension
 from cnnjax.study.sweep.trials import SEED
 
 # What launchers write beside a trial: who they are, and where its runs lie.
 _OWNER, _FOLDER = "owner", "workdir"
+# Seconds between two signs of life, and without one until a launcher is taken to be lost.
+_BEAT, _GRACE = 60, 600
+
+log = logging.getLogger(__name__)
 
 
 def import_optuna() -> ModuleType:
@@ -32,18 +42,49 @@ def import_optuna() -> ModuleType:
     return optuna
 
 
-def open_storage(url: str) -> Any:
+def open_storage(url: str, *, shared: bool) -> Any:
     """Optuna's storage at a URL, such as `sqlite:////home/me/trials.db` or `postgresql://host/trials`.
+
+    Args:
+      url: of a database; a file is made where there is none.
+      shared: whether other launchers may use it.
 
     Raises:
       RequestError: if it cannot be opened.
     """
     optuna = import_optuna()
+    interval, grace = (_BEAT, _GRACE) if shared else (None, None)
     try:
-        return optuna.storages.get_storage(url)
+        with _quiet():
+            return optuna.storages.RDBStorage(url, heartbeat_interval=interval, grace_period=grace)
     except Exception as error:  # each database has its own
         reason = str(error).splitlines()[0]
         raise RequestError(f"--storage={url}: Optuna cannot open it ({type(error).__name__}: {reason})") from None
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Signs of life are called an experiment, and so is, in older versions, telling trials in progress apart."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", import_optuna().exceptions.ExperimentalWarning)
+        warnings.filterwarnings("ignore", "Heartbeat of storage is supposed to be used with Study.optimize")
+        yield
+
+
+def name_in_storage(experiment: str, arm: str, configs: Mapping[str, Config], seeds: int, flags: str) -> str:
+    """What an arm's trials are called in a storage: the same where they would score the same.
+
+    Args:
+      experiment: its name.
+      arm: that is swept.
+      configs: of the arm and of all that it takes filters from.
+      seeds: how many.
+      flags: of the sweep.
+    """
+    decide = [section for section in to_dict(configs[arm]) if section not in ("study", "measures")]
+    chosen = {name: {section: to_dict(config)[section] for section in decide} for name, config in configs.items()}
+    digest = hashlib.sha256(json.dumps([chosen, seeds, flags], sort_keys=True).encode()).hexdigest()
+    return f"{experiment}/{arm} {digest[:16]}"
 
 
 class Asker:
@@ -63,6 +104,7 @@ class Asker:
             storage=storage, study_name=name, direction="maximize", load_if_exists=True
         )
         self._dimensions, self._owner, self._folder = dimensions, owner, folder
+        self._heart = storage if owner and isinstance(storage, self._optuna.storages.RDBStorage) else None
         for trial in self._own_running():
             if len(trial.params) < len(dimensions):  # it was being asked for when the launcher was killed
                 self.tell(trial.number, None)
@@ -70,14 +112,15 @@ class Asker:
     def ask(self, count: int, total: int) -> None:
         """Adds so many trials, but no more than make `total` with those of all launchers."""
         for _ in range(count):
-            number = len(self._study.get_trials(deepcopy=False))
-            if number >= total:
+            if len(self._study.get_trials(deepcopy=False)) >= total:
                 return
-            with warnings.catch_warnings():
-                # Of older versions, in which it is called an experiment to tell trials in progress apart.
-                warnings.simplefilter("ignore", self._optuna.exceptions.ExperimentalWarning)
-                self._study.sampler = self._optuna.samplers.TPESampler(seed=SEED + number, constant_liar=True)
-            trial = self._study.ask()
+            with _quiet():
+                trial = self._study.ask()
+                self._study.sampler = self._optuna.samplers.TPESampler(seed=SEED + trial.number, constant_liar=True)
+            if trial.number >= total:  # others have asked meanwhile
+                self.tell(trial.number, None)
+                return
+            self._record(trial)
             trial.set_user_attr(_OWNER, self._owner)
             trial.set_user_attr(_FOLDER, self._folder)
             for dimension in self._dimensions:
@@ -88,11 +131,27 @@ class Asker:
         return {trial.number: self._point(trial.params) for trial in self._own_running()}
 
     def tell(self, number: int, score: float | None) -> None:
-        """What a trial scored; None if it failed."""
-        self._study.tell(number, score, state=None if score is not None else self._optuna.trial.TrialState.FAIL)
+        """What a trial scored; None if it failed. One that others have given up stays failed."""
+        state = None if score is not None else self._optuna.trial.TrialState.FAIL
+        self._study.tell(number, score, state=state, skip_if_finished=True)
+
+    def beat(self) -> None:
+        """Gives a sign of life, where others share the storage."""
+        for trial in self._own_running():
+            self._record(trial)
+
+    def _record(self, trial: Any) -> None:
+        if self._heart:
+            self._heart.record_heartbeat(trial._trial_id)
 
     def others(self) -> str:
-        """Why none of this launcher's trials is the best of all, a clause; empty if one is, or none has finished."""
+        """Why none of this launcher's trials is the best of all, a clause; empty if one is, or none has finished.
+
+        Trials of launchers that are lost are given up.
+        """
+        if self._heart:
+            with _quiet():
+                self._optuna.storages.fail_stale_trials(self._study)
         if running := self._running():
             return f"other launchers are training {len(running)} trials; run this again when they are done"
         try:
@@ -119,6 +178,28 @@ class Asker:
             else dimension.values.rounded(params[dimension.field])
             for dimension in self._dimensions
         }
+
+
+@contextlib.contextmanager
+def kept_alive(askers: Collection[Asker], interval: float = _BEAT) -> Iterator[None]:
+    """Within this, signs of life are given every so many seconds."""
+    ended = threading.Event()
+
+    def beat() -> None:
+        while not ended.wait(interval):
+            for asker in askers:
+                try:
+                    asker.beat()
+                except Exception as error:  # each database has its own
+                    log.debug("no sign of life could be given: %s", error)
+
+    thread = threading.Thread(target=beat, daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        ended.set()
+        thread.join()
 
 
 def _suggest(trial: Any, dimension: Dimension) -> None:
