@@ -35,6 +35,7 @@ class PlantedRuns:
     def __init__(self, objective: Objective = best_at_a_tenth, stop_after: int | None = None) -> None:
         self.objective, self.stop_after = objective, stop_after
         self.calls: list[tuple[list[str], float | None, bool]] = []
+        self.later: list[float] = []
 
     def __call__(
         self,
@@ -48,6 +49,7 @@ class PlantedRuns:
         profile: None,
     ) -> Study:
         self.calls.append(([f"{unit.arm}/{unit.seed}" for unit in units], extent.until, extent.test))
+        self.later.append(extent.later)
         for unit in units:
             if self.stop_after == 0:
                 raise Stopped

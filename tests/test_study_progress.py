@@ -50,6 +50,14 @@ def test_time_left_of_the_first_run_is_that_of_all(clock: Callable[..., float]) 
     assert progress.seconds_left() == pytest.approx(30 + 3 * 46)
 
 
+def test_time_left_counts_the_runs_that_come_later(clock: Callable[..., float]) -> None:
+    progress = StudyProgress(Console(file=io.StringIO()), UNITS[:2], clock, later=3.5)
+    run = progress.begin(UNITS[0])
+    clock(10)
+    run.end("finished")
+    assert progress.seconds_left() == pytest.approx((1 + 3.5) * 10)
+
+
 def test_time_left_takes_each_run_to_last_as_its_arm_did(clock: Callable[..., float]) -> None:
     progress, _ = plain(clock)
     run = progress.begin(UNITS[0])

@@ -125,6 +125,8 @@ def test_halving_climbs_its_rungs(tmp_path: Path, runs: PlantedRuns) -> None:
         (1, None, False),
         (1, None, True),
     ]
+    # Nine trials climb one epoch, three of them two more, one of those six: in runs as long as each call's own.
+    assert runs.later == [9 - 4 + 6 + 6, 9 - 8 + 6 + 6, 6 + 6, 3, 0, 0]
     ranked = standings(study, "learned")
     assert [standing.epochs for standing in ranked] == [9, 3, 3, *[1] * 6]
     assert [standing.state for standing in ranked] == ["finished", *["paused"] * 8]
@@ -261,6 +263,7 @@ def in_memory(monkeypatch: pytest.MonkeyPatch) -> Any:
 def test_tpe_asks_for_as_many_as_there_are_slots(tmp_path: Path, runs: PlantedRuns) -> None:
     study, _ = sweep(tmp_path / "w", "optim.lr=log:1e-4:1", search="tpe", trials=10)
     assert [len(units) for units, *_ in runs.calls] == [4, 4, 2, 1]
+    assert runs.later == [6, 2, 0, 0]
     assert study.sweep and len(study.sweep.trials) == 10 and study.sweep.complete
     assert list(study.experiment.arms) == list(study.sweep.trials)
     assert arms_tested(tmp_path / "w") == [best_trial(study, "learned")]

@@ -15,6 +15,7 @@ from cnnjax.study.feature_files import FileStore
 from cnnjax.study.measuring import measure_study, to_measure
 from cnnjax.study.request import OK, SOME_FAILED, Request
 from cnnjax.study.results import collect, troubles
+from cnnjax.study.run import Extent
 from cnnjax.study.runner import load_datasets, unfinished
 from cnnjax.study.screening import choose_top
 from cnnjax.study.summary import print_summary, require_finished
@@ -110,10 +111,14 @@ def _train(study: Study, units: list[Unit], request: Request, means: Means) -> S
     if study.sweep and not study.sweep.complete:
         study = run_sweep(study, means)
         units = []
+    wanted = len(units)
     for part in filter(None, _parts(study, units, request.top)):
+        wanted -= len(part)
         to_do = f"{len(part)} of {len(study.units)} runs to do in {study.folder}"
         means.console.print(to_do, highlight=False, soft_wrap=True)
-        study = means.engine(study, part, means.datasets, means.console, means.interruption)
+        study = means.engine(
+            study, part, means.datasets, means.console, means.interruption, Extent(later=max(0, wanted))
+        )
     with means.interruption.nothing_to_save():
         try:
             measure_study(compared(study), means.datasets, means.console)

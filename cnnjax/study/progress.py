@@ -23,10 +23,13 @@ class StudyProgress:
       console: where to write.
       units: the runs still to do, in order.
       clock: seconds, monotonic.
+      later: how many runs of the study will come after these, each taken to last as the mean of them.
     """
 
-    def __init__(self, console: Console, units: list[Unit], clock: Callable[[], float] = time.monotonic) -> None:
-        self._console, self._units, self._clock = console, units, clock
+    def __init__(
+        self, console: Console, units: list[Unit], clock: Callable[[], float] = time.monotonic, later: float = 0.0
+    ) -> None:
+        self._console, self._units, self._clock, self._later = console, units, clock, later
         self._durations: dict[str, list[float]] = {}
         self._running: list[PackProgress] = []
         self._told = clock()
@@ -71,7 +74,7 @@ class StudyProgress:
             self._say(f"{unit.arm} seed {unit.seed}: {outcome} in {taken:.1f} s{together}; {self._left_text()}")
 
     def seconds_left(self) -> float | None:
-        """For all runs still to do; None before anything is known."""
+        """For all runs still to do, and those that come later; None before anything is known."""
         ended = [seconds for durations in self._durations.values() for seconds in durations]
         rests = {pack: rest for pack in self._running if (rest := pack.seconds_left()) is not None}
         known = ended or [(pack.seconds() + rest) / len(pack.units) for pack, rest in rests.items()]
@@ -81,7 +84,7 @@ class StudyProgress:
         expected = {
             unit: sum(own) / len(own) if (own := self._durations.get(unit.arm)) else mean for unit in self._units
         }
-        total = sum(expected.values())
+        total = sum(expected.values()) + self._later * mean
         for pack in self._running:
             foreseen = sum(expected[unit] for unit in pack.units)
             total += rests.get(pack, max(foreseen - pack.seconds(), 0.0)) - foreseen

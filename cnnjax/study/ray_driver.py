@@ -57,7 +57,7 @@ def run_on_ray(
         write_study(study)
     for pack in surveyed.packs:
         announce(pack, arms, datasets)
-    with StudyProgress(console, units) as progress:
+    with StudyProgress(console, units, later=extent.later) as progress:
         tasks = _Tasks(flags, order, extent, progress, surveyed.packs)
         try:
             while tasks.go_on():

@@ -41,10 +41,12 @@ class Extent:
     Attributes:
       until: epochs, after which a run is paused, at the nearest evaluation; None for its end.
       test: whether the test split is read at its end. It is read once: of a finished run it is asked later, if at all.
+      later: how many runs of as much work the study will do after these, which the time left counts.
     """
 
     until: float | None = None
     test: bool = True
+    later: float = 0.0
 
 
 WHOLE = Extent()

@@ -110,7 +110,7 @@ def run_study(
     kept = features or FileStore(study.folder)
     shared = Shared(features=kept)
     seed_after_seed = all(pack.form is None for pack in packs)
-    with StudyProgress(console, units) as progress:
+    with StudyProgress(console, units, later=extent.later) as progress:
         for before, pack in zip([None, *packs], packs, strict=False):
             interruption.check()
             if before and before.units[0].seed != pack.units[0].seed and seed_after_seed and features is None:

@@ -15,7 +15,7 @@ from cnnjax.study.files import write_json
 from cnnjax.study.records import write_hyperparameters
 from cnnjax.study.run import Extent
 from cnnjax.study.runner import load_datasets, unfinished
-from cnnjax.study.sweep.halving import next_batch, rungs
+from cnnjax.study.sweep.halving import batches_to_come, rungs
 from cnnjax.study.sweep.ranking import (
     Standing,
     best_trial,
@@ -49,19 +49,18 @@ class Means:
     console: Console
     interruption: Interruption
 
-    def run(self, study: Study, units: Sequence[Unit], until: float | None = None, test: bool = False) -> Study:
+    def run(self, study: Study, units: Sequence[Unit], extent: Extent) -> Study:
         """Runs these units as far as is wanted, and returns the study; see `run_study`."""
         units = self._runnable(study, units)
         if not units:
             return study
-        far = "" if until is None else f", up to epoch {until:g}"
+        far = "" if extent.until is None else f", up to epoch {extent.until:g}"
         to_do = f"{len(units)} of {len(study.units)} runs to do in {study.folder}{far}"
         self.console.print(to_do, markup=False, highlight=False, soft_wrap=True)
         trials = _sweep(study).trials
         for unit in units:
             if trial := trials.get(unit.arm):
                 write_hyperparameters(unit.folder, {"arm": trial.arm, "seed": unit.seed, **trial.point})
-        extent = Extent(until, test)
         return self.engine(study, units, self.datasets, self.console, self.interruption, extent)
 
     def _runnable(self, study: Study, units: Sequence[Unit]) -> list[Unit]:
@@ -103,12 +102,12 @@ def run_sweep(study: Study, means: Means) -> Study:
     swept = _sweep(study).dimensions
     trials = [name for arm in swept for name in _sweep(study).of_arm(arm)]
     alone = [unit for unit in unfinished(study) if unit.arm not in (*swept, *trials)]
-    study = means.run(study, alone, test=True)
+    study = means.run(study, alone, Extent(test=True))
     study, settled = _RUN[_sweep(study).search](study, means)
     best = [trial for arm in settled if (trial := best_trial(study, arm))]
     units = units_by_arm(study)
     untested = [unit for trial in best for unit in units[trial] if "test" not in read_status(unit)["metrics"]]
-    study = means.run(study, untested, test=True)
+    study = means.run(study, untested, Extent(test=True))
     failed = any(read_status(unit).get("state") == "failed" for unit in study.units)
     study = _with_sweep(study, complete=len(settled) == len(swept) and not failed)
     write_study(study)
@@ -117,7 +116,8 @@ def run_sweep(study: Study, means: Means) -> Study:
 
 def _run_all(study: Study, means: Means) -> tuple[Study, list[str]]:
     """Runs all trials to their end. Returns the study, and the arms whose best trial is settled."""
-    study = means.run(study, [unit for unit in unfinished(study) if unit.arm in _sweep(study).trials])
+    to_do = [unit for unit in unfinished(study) if unit.arm in _sweep(study).trials]
+    study = means.run(study, to_do, Extent(test=False))
     return study, list(_sweep(study).dimensions)
 
 
@@ -126,13 +126,14 @@ def _run_rungs(study: Study, means: Means) -> tuple[Study, list[str]]:
     # What failed in an earlier call (memory was full, say) is tried once more in this one, as in a grid.
     again = failed_units(study)
     while batch := _next_rung(study, again):
-        study = means.run(study, *batch)
-        again.difference_update(batch[0])
+        units, extent = batch
+        study = means.run(study, units, extent)
+        again.difference_update(units)
     return study, list(_sweep(study).dimensions)
 
 
-def _next_rung(study: Study, again: Collection[Unit]) -> tuple[list[Unit], float | None] | None:
-    """The runs to be trained next, and until which epoch, None for the end; None where all is done.
+def _next_rung(study: Study, again: Collection[Unit]) -> tuple[list[Unit], Extent] | None:
+    """The runs to be trained next, and how far; None where all is done.
 
     Args:
       study: how far it is.
@@ -140,21 +141,27 @@ def _next_rung(study: Study, again: Collection[Unit]) -> tuple[list[Unit], float
     """
     section, units = study.experiment.study, units_by_arm(study)
     batches: dict[float, list[Unit]] = {}
+    lengths: dict[float, float] = {}
+    to_come = 0.0  # epochs, of all runs
     for arm in _sweep(study).dimensions:
         train = _sweep(study).bases[arm].train
         epochs = rungs(train.epochs, section.min_epochs, section.eta)
-        found = next_batch(rung_scores(study, arm, epochs, again), len(epochs), section.eta, section.slots)
+        to_climb = [end - before for before, end in zip((0.0, *epochs), epochs, strict=False)]
+        found = batches_to_come(rung_scores(study, arm, epochs, again), len(epochs), section.eta, section.slots)
+        to_come += sum(study.seeds * len(trials) * to_climb[rung] for rung, trials in found)
         if found:
-            rung, trials = found
+            rung, trials = found[0]
             wanted = [unit for trial in trials for unit in units[trial]]
             reached = {u: len(run_scores(u, epochs, train.eval_every, again=u in again)) for u in wanted}
             fresh = [unit for unit, count in reached.items() if count <= rung]
             until = math.inf if rung == len(epochs) - 1 else epochs[rung]
             batches.setdefault(until, []).extend(fresh)
+            lengths[until] = max(lengths.get(until, 0.0), to_climb[rung])
     if not batches:
         return None
     until = min(batches)
-    return batches[until], None if until == math.inf else until
+    later = max(0.0, to_come / lengths[until] - len(batches[until]))
+    return batches[until], Extent(None if until == math.inf else until, test=False, later=later)
 
 
 def _run_asked(study: Study, means: Means) -> tuple[Study, list[str]]:
@@ -189,7 +196,9 @@ def _ask_and_tell(study: Study, means: Means, askers: Mapping[str, Asker]) -> St
         study = _with_points(study, asked)
         write_study(study)
         names = {name for arm, points in asked.items() for name in _names(study, arm, points).values()}
-        study = means.run(study, [unit for unit in unfinished(study) if unit.arm in names])
+        left = sum(max(0, count - len(_sweep(study).of_arm(arm))) for arm in askers)
+        to_do = [unit for unit in unfinished(study) if unit.arm in names]
+        study = means.run(study, to_do, Extent(test=False, later=study.seeds * left))
         for arm, points in asked.items():
             scores = {standing.name: _score(standing) for standing in standings(study, arm)}
             for number, name in _names(study, arm, points).items():
