@@ -74,6 +74,16 @@ def test_mode_measure_measures_old_runs_and_reports_them(study: Study, capsys: p
     assert {path: path.stat().st_mtime_ns for path in Path(study.folder).glob("runs/*/*/measures/*")} == before
 
 
+def test_mode_measure_measures_the_arms_and_seeds_that_are_named(study: Study) -> None:
+    named = ("--config.measures.names=confusion", "--arms=gaussian", "--seeds=1")
+    assert main(["launch.py", "--mode=measure", f"--workdir={study.folder}", *named]) == OK
+    assert [path.parent.parent for path in Path(study.folder).glob("runs/*/*/measures/*.json")] == [
+        Path(study.folder) / "runs" / "gaussian" / "seed0"
+    ]
+    arms = read_study(study.folder).experiment.arms
+    assert {arm: config.measures.names for arm, config in arms.items()} == {"learned": (), "gaussian": ("confusion",)}
+
+
 def test_other_settings_do_not_overwrite(study: Study, digits: Dataset, capsys: pytest.CaptureFixture[str]) -> None:
     asked = with_measures(study, names=("confusion",), images=40)
     data = next(iter(study.experiment.arms.values())).data
@@ -114,6 +124,9 @@ def test_other_settings_do_not_overwrite(study: Study, digits: Dataset, capsys: 
             ["--config.measures.names=accuracy", "--config.measures.transformations=translation(direction=(1,))"],
             "config.measures.transformations: a direction is two numbers, down and to the right, as in (0,1); given",
         ),
+        (["--arms=gausian"], "--arms: unknown arm 'gausian'; did you mean 'gaussian'?"),
+        (["--config=experiments/depth.py"], "not of experiments/depth.py; leave it out"),
+        (["--mode=report", "--seeds=1"], "--seeds: --mode=report reports all runs; leave it out"),
         ([], "config.measures.names: none given; there are: accuracy, "),
         (["--config.optim.lr=1"], "config.optim.lr: --mode=measure changes nothing but --config.measures"),
     ],

@@ -5,7 +5,7 @@ import dataclasses
 import functools
 import io
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import Any
 
 import jax
@@ -130,19 +130,25 @@ def to_measure(study: Study) -> list[Unit]:
     ]
 
 
-def measure_study(study: Study, datasets: dict[DataConfig, AnyDataset], console: Console) -> None:
+def measure_study(
+    study: Study,
+    datasets: dict[DataConfig, AnyDataset],
+    console: Console,
+    wanted: Collection[Unit] | None = None,
+) -> None:
     """Takes the measures that the arms' configs ask for of every finished run that does not have them.
 
     Args:
       study: with runs that have ended.
       datasets: those that are loaded already; others are added.
       console: told of each measure, in a line.
+      wanted: of which runs; None for all.
 
     Raises:
       RequestError: before anything is measured, for measures that cannot be taken, and for a run without a checkpoint,
         with other measures there, or of another image size than the data.
     """
-    units = to_measure(study)
+    units = [unit for unit in to_measure(study) if wanted is None or unit in wanted]
     arms = study.experiment.arms
     load_once = functools.lru_cache(maxsize=64)(load)
     finished = finished_runs(study)

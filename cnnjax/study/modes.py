@@ -1,13 +1,14 @@
 """What is done in a study's folder, mode by mode: to run, to report, to measure."""
 
 import dataclasses
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
+from pathlib import Path
 
 from etils import epath
 from rich.console import Console
 
 from cnnjax.analysis.measures import MEASURES
-from cnnjax.config import RequestError, override
+from cnnjax.config import RequestError, nearest, override
 from cnnjax.study.dry_run import foresee_runs, print_dry_run
 from cnnjax.study.engine import open_engine
 from cnnjax.study.experiment import Experiment
@@ -138,7 +139,7 @@ def _write_report(study: Study) -> None:
 def report(request: Request, console: Console, interruption: Interruption) -> int:
     """Makes the report anew from what has finished."""
     with interruption.nothing_to_save():
-        study = read_study(_workdir(request))
+        study = _read_study(request)
         results = collect(study)
         require_finished(study, results)
         _write_report(study)
@@ -147,14 +148,24 @@ def report(request: Request, console: Console, interruption: Interruption) -> in
 
 
 def measure(request: Request, console: Console, interruption: Interruption) -> int:
-    """Measures the finished runs of a study, by its own config but for what the flags say of `measures`."""
+    """Measures the finished runs of a study, all or those of the arms and seeds that the flags name, by its own config
+    but for what the flags say of `measures`."""
     with interruption.nothing_to_save():
-        folder = _workdir(request)
-        study = _with_measures(read_study(folder), request.changes)
+        study = _read_study(request)
+        for name in request.arms or []:
+            if name not in study.experiment.arms:
+                raise RequestError(f"--arms: unknown arm {name!r}; {nearest(name, study.experiment.arms)}")
+        study = _with_measures(study, request.arms, request.changes)
+        wanted = [
+            unit
+            for unit in study.units
+            if (request.arms is None or unit.arm in request.arms)
+            and (request.seeds is None or unit.seed < request.seeds)
+        ]
         require_finished(study, collect(study))
         keep_compilations()
-        with claim(folder):
-            measure_study(compared(study), {}, console)
+        with claim(study.folder):
+            measure_study(compared(study), {}, console, wanted)
             write_study(dataclasses.replace(study, reported=False))
             _write_report(study)
             write_study(dataclasses.replace(study, reported=True))
@@ -162,12 +173,26 @@ def measure(request: Request, console: Console, interruption: Interruption) -> i
     return SOME_FAILED if troubles(study) else OK
 
 
-def _with_measures(study: Study, changes: Mapping[str, str]) -> Study:
-    """The study with the fields of `measures` changed in every arm."""
+def _read_study(request: Request) -> Study:
+    """The study in the workdir.
+
+    Raises:
+      RequestError: if there is none, or it is of another experiment than the one that is named.
+    """
+    study = read_study(_workdir(request))
+    if request.config and Path(request.config).stem != study.experiment.name:
+        own = f"the study in {study.folder} is of {study.experiment.name}"
+        raise RequestError(f"--config: {own}, not of {request.config}; leave it out")
+    return study
+
+
+def _with_measures(study: Study, names: Collection[str] | None, changes: Mapping[str, str]) -> Study:
+    """The study with the fields of `measures` changed in these arms; None for all."""
     for path in changes:
         if not path.startswith("measures."):
             raise RequestError(f"--config.{path}: --mode=measure changes nothing but --config.measures")
-    arms = {arm: override(config, changes) for arm, config in study.experiment.arms.items()}
-    if not any(config.measures.names for config in arms.values()):
+    arms = dict(study.experiment.arms)
+    changed = {arm: override(arms[arm], changes) for arm in (arms if names is None else names)}
+    if not any(config.measures.names for config in changed.values()):
         raise RequestError(f"--config.measures.names: none given; there are: {', '.join(MEASURES)}")
-    return dataclasses.replace(study, experiment=dataclasses.replace(study.experiment, arms=arms))
+    return dataclasses.replace(study, experiment=dataclasses.replace(study.experiment, arms=arms | changed))

@@ -144,6 +144,9 @@ class Request:
             for name, value in given.items():
                 if value:
                     raise RequestError(f"--{name}: --mode={self.mode} trains nothing; leave it out, or use --mode=run")
+        for name, named in (("arms", self.arms), ("seeds", self.seeds)):
+            if self.mode == "report" and named is not None:
+                raise RequestError(f"--{name}: --mode=report reports all runs; leave it out")
         self.hosts.check()
         self.engine.check(many_hosts=self.hosts.coordinator is not None)
 
