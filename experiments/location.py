@@ -48,7 +48,8 @@ def arms() -> dict[str, dict[str, Any]]:
 
 
 def columns() -> dict[str, Column]:
-    """Whether the features move with the digit."""
+    """Whether the features move with the digit, and whether they stay the same once they are pooled."""
     return {
-        "equivariance error of stage 3 at 8 pixels": Column("translation/equivariance_error", "stage3", 8.0),
+        "equivariance error of stage 2 at 8 pixels": Column("translation/equivariance_error", "stage2", 8.0),
+        "invariance error of stage 3 at 8 pixels": Column("translation/invariance_error", "stage3", 8.0),
     }

@@ -6,7 +6,9 @@ import numpy as np
 import pytest
 from etils import epath
 
+from cnnjax.analysis.grids import stage_grids
 from cnnjax.analysis.measures import FACTORS
+from cnnjax.analysis.subject import Subject
 from cnnjax.config import DataConfig, RequestError, override
 from cnnjax.data.dataset import Dataset, DataSummary, Split
 from cnnjax.filters.sources import DRAWN
@@ -15,6 +17,7 @@ from cnnjax.ops.transformations.table import default_magnitudes
 from cnnjax.study import runner
 from cnnjax.study.experiment import Experiment, read_experiment
 from cnnjax.study.workdir import Study
+from cnnjax.train.setup import build_model
 
 FOLDER = Path(__file__).resolve().parents[1] / "experiments"
 FILES = {path.stem: path for path in sorted(FOLDER.glob("*.py")) if "\ndef get_config(" in path.read_text()}
@@ -72,6 +75,19 @@ def test_every_column_is_of_a_magnitude_that_is_measured(name: str) -> None:
             }
             walked = given[along] if along in given else default_magnitudes(along, measures.magnitudes)
             assert np.isclose(walked, column.magnitude, rtol=1e-3).any(), heading
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_every_column_is_of_a_stage_where_it_is_measured(name: str) -> None:
+    experiment = read_experiment(str(FILES[name]), {}, None)
+    config = experiment.arms[str(experiment.baseline)]
+    summary = dataset(config.data).summary
+    subject = Subject(build_model(config.model, summary), {}, summary.mean, summary.std)
+    grids = stage_grids(subject, summary.shape)
+    for heading, column in experiment.columns.items():
+        if column.stage is not None:
+            there = grids if column.metric.endswith("/equivariance_error") else subject.stages
+            assert column.stage in there, heading
 
 
 @pytest.mark.parametrize(("name", "lacking"), [("filter_sources", {"zca"}), ("jarrett", {"zca", "autoencoder"})])
