@@ -14,6 +14,7 @@ from cnnjax.config import (
     ModelConfig,
     OptimConfig,
     RequestError,
+    as_text,
     check_path,
     choose,
     field_paths,
@@ -109,6 +110,14 @@ def test_a_section_is_replaced_whole_and_then_its_fields() -> None:
     config = override(start, {"model": ModelConfig(name="lenet5"), "model.pool": "average"})
     assert config.model == ModelConfig(name="lenet5", pool="average")
     assert config.optim == start.optim
+
+
+def test_fields_as_text_are_what_their_flags_say() -> None:
+    plan = 'stage1/.*="checkpoint:a=b",frozen;stage2/.*=he,frozen,4;head/.*=init,trained'
+    said = {"filters": plan, "data.augment": "shift,rotation(border=zeros)", "optim.lr": "0.25", "data.classes": "1,2"}
+    values = flatten(to_dict(override(Config(), said)))
+    assert {field: as_text(values[field]) for field in said} == said
+    assert as_text(values["model.width"]) == "" and as_text(values["data.shuffled"]) == "False"
 
 
 def test_override_leaves_its_argument_alone() -> None:

@@ -18,6 +18,7 @@ from cnnjax.config.sections import (
     StudyConfig,
     TrainConfig,
 )
+from cnnjax.config.text import as_text
 
 __all__ = [
     "Config",
@@ -31,6 +32,7 @@ __all__ = [
     "RequestError",
     "StudyConfig",
     "TrainConfig",
+    "as_text",
     "check_path",
     "choose",
     "explain",

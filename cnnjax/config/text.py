@@ -1,6 +1,7 @@
 """The forms in which the fields of the config that are no plain numbers or words are written as text."""
 
 import re
+from collections.abc import Mapping
 from typing import Any
 
 _RULE = re.compile(
@@ -28,6 +29,22 @@ def parse_rules(value: Any) -> Any:
             raise ValueError(f"{pattern!r} is no pattern{_QUOTES}")
         rules.append({**given, "pattern": pattern, "source": source})
     return tuple(rules)
+
+
+def as_text(value: Any) -> str:
+    """A field's plain value in the form in which a flag gives it; nothing for None."""
+    if value is None:
+        return ""
+    if isinstance(value, Mapping):  # a rule of a filter plan
+        source = value["source"]
+        quoted = f'"{source}"' if set("=;") & set(source) else source
+        return f"{value['pattern']}={quoted},{value['state']}" + f",{value['combinations']}" * bool(
+            value["combinations"]
+        )
+    if isinstance(value, list | tuple):
+        mark = ";" if any(isinstance(part, Mapping) for part in value) else ","
+        return mark.join(map(as_text, value))
+    return str(value)
 
 
 def parse_list(value: Any) -> Any:

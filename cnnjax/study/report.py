@@ -3,13 +3,12 @@
 import base64
 import datetime
 import logging
-from typing import Any
 
 import jinja2
 import numpy as np
 import pandas as pd
 
-from cnnjax.config import RequestError, flatten, to_dict
+from cnnjax.config import RequestError, as_text, flatten, to_dict
 from cnnjax.filters.plan import flatten as flatten_variables
 from cnnjax.study import screening
 from cnnjax.study.experiment import Lines
@@ -158,8 +157,9 @@ def first_kernel(run: Run) -> np.ndarray | None:
     return None
 
 
-def settings(study: Study) -> list[tuple[str, list[Any]]]:
-    """The fields of the config with the value of each arm, those that differ between arms first."""
+def settings(study: Study) -> list[tuple[str, list[str]]]:
+    """The fields of the config with the value of each arm, as a flag would say it, those that differ between arms
+    first."""
     arms = [flatten(to_dict(config)) for config in study.experiment.arms.values()]
-    fields = [(field, [arm[field] for arm in arms]) for field in arms[0]]
+    fields = [(field, [as_text(arm[field]) for arm in arms]) for field in arms[0]]
     return sorted(fields, key=lambda item: all(value == item[1][0] for value in item[1]))
