@@ -7,7 +7,7 @@ images made for this network and for the others (`transfer`), and images from no
 
     python launch.py --config=experiments/fooling.py --workdir=runs/fooling
 
-About ten minutes on two CPU cores, most of it for attacks. On an accelerator, with a set that TFDS has prepared:
+About six minutes on two CPU cores, most of it for attacks. On an accelerator, with a set that TFDS has prepared:
 
     python launch.py --config=experiments/fooling.py --workdir=runs/fooling_cifar10 \
         --config.data.name=cifar10 --config.model.width=64 --config.model.depth=3 --config.train.epochs=50 \

@@ -10,7 +10,7 @@ mattered.
 
     python launch.py --config=experiments/invariance.py --workdir=runs/invariance
 
-About a quarter of an hour on two CPU cores, most of it for measures. On an accelerator, with a set that TFDS has
+About eight minutes on two CPU cores, most of it for measures. On an accelerator, with a set that TFDS has
 prepared:
 
     python launch.py --config=experiments/invariance.py --workdir=runs/invariance_cifar10 \

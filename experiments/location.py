@@ -9,7 +9,7 @@ show the digit twice. A head that sees the positions is the ceiling.
 
     python launch.py --config=experiments/location.py --workdir=runs/location
 
-About five minutes on two CPU cores. On an accelerator, wider and for longer:
+About two minutes on two CPU cores. On an accelerator, wider and for longer:
 
     python launch.py --config=experiments/location.py --workdir=runs/location_wide --config.model.width=64 \
         --config.train.epochs=100 --seeds=10

@@ -7,7 +7,7 @@ training-set sizes. Every arm takes the same number of steps.
 
     python launch.py --config=experiments/pooling.py --workdir=runs/pooling
 
-About ten minutes on two CPU cores. On the signals of MNIST-1D:
+About fifteen minutes on two CPU cores. On the signals of MNIST-1D:
 
     python launch.py --config=experiments/pooling.py --workdir=runs/pooling_mnist1d --config.data.name=mnist1d \
         --config.measures.transformations=shift

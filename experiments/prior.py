@@ -11,7 +11,7 @@ too: these are classified at the end.
 
     python launch.py --config=experiments/prior.py --workdir=runs/prior
 
-About a quarter of an hour on two CPU cores; a part of it is asked for by `--arms`. On an accelerator, with images that
+About eleven minutes on two CPU cores; a part of it is asked for by `--arms`. On an accelerator, with images that
 TFDS has prepared (the recurrent network takes sequences alone):
 
     python launch.py --config=experiments/prior.py --workdir=runs/prior_cifar10 --config.data.name=cifar10 \

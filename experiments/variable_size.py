@@ -7,7 +7,7 @@ images of the same size (`accuracy` over `scale`).
 
     python launch.py --config=experiments/variable_size.py --workdir=runs/variable_size
 
-About five minutes on two CPU cores. On an accelerator, with a set that TFDS has prepared:
+About four minutes on two CPU cores. On an accelerator, with a set that TFDS has prepared:
 
     python launch.py --config=experiments/variable_size.py --workdir=runs/variable_size_cifar10 \
         --config.data.name=cifar10 --config.model.width=64 --config.model.depth=3 --config.train.epochs=50 \
