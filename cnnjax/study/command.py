@@ -24,7 +24,7 @@ def execute(request: Request, interruption: Interruption) -> int:
         return WRONG_REQUEST
     if given.coordinator is None:
         return _execute(request, interruption)
-    from cnnjax.train import hosts
+    from cnnjax.train import hosts, processes
 
     try:
         with interruption.nothing_to_save():
@@ -32,7 +32,7 @@ def execute(request: Request, interruption: Interruption) -> int:
     except RequestError as error:
         complain(str(error))
         return WRONG_REQUEST
-    status = _lead(request, interruption) if hosts.leads() else _follow(request, interruption)
+    status = _lead(request, interruption) if processes.leads() else _follow(request, interruption)
     hosts.part()
     return status
 

@@ -15,11 +15,11 @@ from cnnjax.study.measured_once import measured_once, these_devices
 from cnnjax.study.workdir import ALONE, Choice, Unit, read_status
 from cnnjax.train.beginning import features_fit
 from cnnjax.train.devices import device_memory
-from cnnjax.train.hosts import several
 from cnnjax.train.hyperparameters import program_config
 from cnnjax.train.interruption import Interruption
 from cnnjax.train.packing import LEAST_GAIN, Gain, expected_gain, measure_gains, most_members
 from cnnjax.train.population import Form
+from cnnjax.train.processes import several
 from cnnjax.train.setup import build_model
 from cnnjax.train.speed import step_multiply_adds
 

@@ -28,6 +28,7 @@ from cnnjax.train.beginning import Shared
 from cnnjax.train.devices import AXIS
 from cnnjax.train.interruption import Interruption, Stopped
 from cnnjax.train.loop import Listeners, evaluate, fit
+from cnnjax.train.processes import several
 from cnnjax.train.program import Report
 from cnnjax.train.state import TrainState
 
@@ -135,7 +136,7 @@ def _solve(unit: Unit, work: Work) -> dict[str, Any]:
 def _descend(pack: Pack, work: Work) -> dict[Unit, dict[str, Any]]:
     """The statuses of runs that are trained step by step, when they are."""
     started = time.monotonic()
-    if hosts.several():
+    if several():
         config, unit = work.of(pack.units[0])[0], pack.units[0]
         hosts.order({"config": to_dict(config), "seed": unit.seed})
     with work.interruption.nothing_to_save():
@@ -170,7 +171,7 @@ def _train(runs: Sequence[OpenRun], assembly: Assembly, work: Work) -> dict[Unit
     """Trains from what was saved as far as is wanted, reads the test split if it is, and returns the statuses."""
     state = assembly.state
     hosts.agree("start", [runs[0].step, runs[0].plan.stop], together=True)
-    if hosts.several() or any(run.saved for run in runs):
+    if several() or any(run.saved for run in runs):
         state = assembly.program.join([hosts.from_leader(run.state()) for run in runs])
     diverged: dict[Unit, dict[str, Any]] = {}
     with work.interruption.nothing_to_save():

@@ -21,7 +21,7 @@ from etils import epath
 from orbax.checkpoint.options import MultiprocessingOptions
 
 from cnnjax.config import RequestError
-from cnnjax.train.hosts import several
+from cnnjax.train.processes import several
 
 log = logging.getLogger(__name__)
 

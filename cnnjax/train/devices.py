@@ -10,7 +10,7 @@ from jax import lax
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from cnnjax.config import RequestError
-from cnnjax.train.hosts import several
+from cnnjax.train.processes import several
 
 AXIS = "devices"
 

@@ -24,7 +24,7 @@ from cnnjax.models.registry import build
 from cnnjax.models.tracing import abstract_variables
 from cnnjax.ops.keys import options_for_drawing, stream_key
 from cnnjax.train.devices import check_divides, device_memory
-from cnnjax.train.hosts import several
+from cnnjax.train.processes import several
 
 # The step is an int32 on the device.
 _MOST_STEPS = 2**31 - 1
