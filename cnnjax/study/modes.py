@@ -48,12 +48,14 @@ def run(request: Request, console: Console, interruption: Interruption) -> int:
     if units or lacking or not _has_report(study) or (study.sweep and not study.sweep.complete):
         features = FileStore(folder) if study.sweep else None
         with interruption.nothing_to_save():
-            datasets = load_datasets(*to_check(study, units))
+            checked = to_check(study, units)
+            datasets = load_datasets(*checked)
+            engine = open_engine(request.engine, folder, features)
+            engine.check(*checked, datasets)
             if request.dry_run:
                 foresee = foresee_sweep if study.sweep else foresee_runs
                 print_dry_run(study.experiment.name, foresee(study, units, datasets, interruption), console)
                 return OK
-            engine = open_engine(request.engine, folder, features)
             # The last of all checks: a database is made where there was none.
             storage = open_storage(request.sweep.storage, shared=True) if request.sweep.storage else None
         with claim(folder):

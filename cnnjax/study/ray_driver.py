@@ -16,8 +16,8 @@ from cnnjax.study.arms import needed_arms
 from cnnjax.study.files import write_json
 from cnnjax.study.packs import Pack
 from cnnjax.study.progress import PackProgress, StudyProgress
-from cnnjax.study.ray_worker import Order, Survey, survey, train
-from cnnjax.study.request import EngineFlags
+from cnnjax.study.ray_worker import Order, Survey, check, survey, train
+from cnnjax.study.request import EngineFlags, WorkersLost
 from cnnjax.study.run import WHOLE, Extent
 from cnnjax.study.runner import announce
 from cnnjax.study.workdir import Study, Unit, read_status, write_study
@@ -29,43 +29,63 @@ _POLL = 1.0  # seconds between two looks at the runs' statuses
 _TO_SAVE = 60.0  # seconds that runs have to save when they are cancelled
 
 
-def run_on_ray(
-    flags: EngineFlags,
-    study: Study,
-    units: list[Unit],
-    datasets: Mapping[DataConfig, AnyDataset],
-    console: Console,
-    interruption: Interruption,
-    extent: Extent = WHOLE,
-) -> Study:
-    """Runs the units on a cluster, as many at once as it has room for; otherwise as `cnnjax.study.runner.run_study`.
+@dataclasses.dataclass(frozen=True)
+class RayEngine:
+    """The cluster that `connect` has joined, as a `cnnjax.study.engine.Engine`.
 
-    All nodes must see the study's folder under the same path. A run whose worker or node is lost goes on elsewhere,
-    from its checkpoint; one that is lost more than `flags.retries` times has failed.
-
-    Raises:
-      RequestError: if a node lacks a run's data.
-      DiskFull, Stopped: as `run_study`, once the other runs have saved.
+    All nodes must see the study's folder under the same path. A task whose worker or node is lost is sent again, a run
+    goes on from its checkpoint then.
     """
-    arms, folder = study.experiment.arms, study.folder.resolve()
-    units = [dataclasses.replace(unit, folder=folder / unit.folder.relative_to(study.folder)) for unit in units]
-    order = Order(arms, str(folder), str(Path.cwd()))
-    with interruption.nothing_to_save():
-        surveyed: Survey = _value(_task(survey, flags).remote(order, units, dict(study.packs)))
-        devices = f"{surveyed.machine['devices']} for each run, {len(_nodes())} nodes of a Ray cluster"
-        study = dataclasses.replace(study, packs=surveyed.choices, machine={**surveyed.machine, "devices": devices})
-        write_study(study)
-    for pack in surveyed.packs:
-        announce(pack, arms, datasets)
-    with StudyProgress(console, units, later=extent.later) as progress:
-        tasks = _Tasks(flags, order, extent, progress, surveyed.packs)
-        try:
-            while tasks.go_on():
-                interruption.check()
-        except BaseException:
-            tasks.cancel()
-            raise
-    return study
+
+    flags: EngineFlags
+
+    def check(self, study: Study, units: list[Unit], datasets: Mapping[DataConfig, AnyDataset]) -> None:
+        """Checks the units' configs on a node; this machine's devices may be others.
+
+        Raises:
+          RequestError: if it lacks their data, or its devices cannot train on them.
+          WorkersLost: if it was lost, as were those that were asked after it.
+        """
+        arms = {unit.arm: study.experiment.arms[unit.arm] for unit in units}
+        order = Order(arms, str(study.folder.resolve()), str(Path.cwd()))
+        _ask("the check of the request", check, self.flags, order)
+
+    def __call__(
+        self,
+        study: Study,
+        units: list[Unit],
+        datasets: Mapping[DataConfig, AnyDataset],
+        console: Console,
+        interruption: Interruption,
+        extent: Extent = WHOLE,
+    ) -> Study:
+        """Runs the units, as many at once as there is room for; otherwise as `cnnjax.study.runner.run_study`. A run
+        that is lost more than `flags.retries` times has failed.
+
+        Raises:
+          WorkersLost: as `check`.
+          DiskFull, Stopped: as `run_study`, once the other runs have saved.
+        """
+        arms, folder = study.experiment.arms, study.folder.resolve()
+        units = [dataclasses.replace(unit, folder=folder / unit.folder.relative_to(study.folder)) for unit in units]
+        order = Order(arms, str(folder), str(Path.cwd()))
+        with interruption.nothing_to_save():
+            what = "the choice of what is trained together"
+            surveyed: Survey = _ask(what, survey, self.flags, order, units, dict(study.packs))
+            devices = f"{surveyed.machine['devices']} for each run, {len(_nodes())} nodes of a Ray cluster"
+            study = dataclasses.replace(study, packs=surveyed.choices, machine={**surveyed.machine, "devices": devices})
+            write_study(study)
+        for pack in surveyed.packs:
+            announce(pack, arms, datasets)
+        with StudyProgress(console, units, later=extent.later) as progress:
+            tasks = _Tasks(self.flags, order, extent, progress, surveyed.packs)
+            try:
+                while tasks.go_on():
+                    interruption.check()
+            except BaseException:
+                tasks.cancel()
+                raise
+        return study
 
 
 @dataclasses.dataclass
@@ -149,9 +169,7 @@ class _Tasks:
     def _after_loss(self, sent: _Sent, progress: PackProgress, error: str) -> None:
         losses = sent.losses + 1
         if losses <= self._flags.retries:
-            log.warning(
-                "%s: its worker was lost (%s); sent again, %d of %d", progress.name, error, losses, self._flags.retries
-            )
+            _tell_of_loss(progress.name, error, losses, self._flags)
             progress.abandon()
             self._send(sent.pack, losses)
             return
@@ -190,6 +208,28 @@ def _task(function: Callable[..., Any], flags: EngineFlags) -> Any:
     """A task that is not retried by Ray, which would not say so."""
     resources = {} if not flags.tpus else {"TPU": flags.tpus}
     return ray.remote(function).options(num_cpus=flags.cpus, num_gpus=flags.gpus, resources=resources, max_retries=0)
+
+
+def _ask(what: str, function: Callable[..., Any], flags: EngineFlags, *arguments: Any) -> Any:
+    """What a task returns, which is sent again as often as a run is.
+
+    Raises:
+      WorkersLost: if its worker was lost too often.
+      Exception: that it raised.
+    """
+    losses = 0
+    while True:
+        try:
+            return _value(_task(function, flags).remote(*arguments))
+        except ray.exceptions.RayError as error:
+            losses, name = losses + 1, type(error).__name__
+            if losses > flags.retries:
+                raise WorkersLost(f"{what} has failed: its worker was lost {losses} times ({name})") from None
+            _tell_of_loss(what, name, losses, flags)
+
+
+def _tell_of_loss(what: str, error: str, losses: int, flags: EngineFlags) -> None:
+    log.warning("%s: its worker was lost (%s); sent again, %d of %d", what, error, losses, flags.retries)
 
 
 def _value(reference: "ray.ObjectRef") -> Any:
