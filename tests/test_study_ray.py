@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from cnnjax.study.request import EngineFlags
 from tests.launching import EXPERIMENT, ROOT, command, environment, launch, newest_step, outcome
 
 ARMS = ("learned", "frozen")
@@ -67,6 +68,21 @@ def cluster() -> Iterator[Any]:
             yield cluster
         finally:
             cluster.shutdown()
+
+
+@pytest.mark.parametrize(("gpus", "share"), [(0.0, None), (0.5, "0.45"), (1.0, None), (2.0, None)])
+def test_workers_know_what_the_driver_knows_and_their_share_of_a_gpu(
+    gpus: float, share: str | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from cnnjax.study.ray_driver import worker_environment
+
+    folders = {name: f"/{name}" for name in ("TFDS_DATA_DIR", "XDG_CACHE_HOME", "JAX_COMPILATION_CACHE_DIR")}
+    for name, folder in folders.items():
+        monkeypatch.setenv(name, folder)
+    memory = {"XLA_CLIENT_MEM_FRACTION": share, "XLA_PYTHON_CLIENT_MEM_FRACTION": ""} if share else {}
+    assert worker_environment(EngineFlags("ray", gpus=gpus)) == {**folders, **memory}
+    monkeypatch.delenv("XDG_CACHE_HOME")
+    assert "XDG_CACHE_HOME" not in worker_environment(EngineFlags("ray", gpus=gpus))
 
 
 def start_on(

@@ -1,9 +1,11 @@
 """Where the runs of a study are trained: in this process, or on a Ray cluster."""
 
 import dataclasses
+import os
 from collections.abc import Callable, Mapping
 from typing import Protocol
 
+import jax
 from etils import epath
 from rich.console import Console
 
@@ -17,6 +19,8 @@ from cnnjax.study.runner import run_study
 from cnnjax.study.workdir import Study, Unit
 from cnnjax.train.interruption import Interruption
 from cnnjax.train.setup import check_devices
+
+_PREALLOCATE = "XLA_PYTHON_CLIENT_PREALLOCATE"
 
 
 class Engine(Protocol):
@@ -90,3 +94,16 @@ def open_engine(flags: EngineFlags, folder: epath.Path, features: FileStore | No
       RequestError: for a Ray cluster that cannot be reached, or a folder where no trace can be written.
     """
     return choose(ENGINES, flags.name, "--engine")(flags, folder, features)
+
+
+def share_devices(flags: EngineFlags) -> None:
+    """Where others than this process train, opens the devices so that their memory is left to them; to be called before
+    anything is computed.
+
+    On a GPU, JAX takes three quarters of the memory when it opens it, and Ray's workers may be on this very GPU. This
+    process computes little until they are done, and then measures as fast as on a GPU of its own.
+    """
+    if flags.name == "ray" and _PREALLOCATE not in os.environ:
+        os.environ[_PREALLOCATE] = "false"
+        jax.devices()  # it is read here, and once
+        del os.environ[_PREALLOCATE]  # a cluster that is begun on this machine would take it over

@@ -27,6 +27,8 @@ log = logging.getLogger(__name__)
 
 _POLL = 1.0  # seconds between two looks at the runs' statuses
 _TO_SAVE = 60.0  # seconds that runs have to save when they are cancelled
+_PASSED = ("TFDS_DATA_DIR", "XDG_CACHE_HOME", "JAX_COMPILATION_CACHE_DIR")
+_OF_ITS_SHARE = 0.9  # of a GPU's memory that a worker is given; the rest is for what lies outside JAX's own
 
 
 @dataclasses.dataclass(frozen=True)
@@ -188,16 +190,25 @@ def connect(flags: EngineFlags) -> None:
     """
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     logging.getLogger("ray").setLevel(logging.ERROR)
-    # Of the driver's environment the nodes know nothing.
-    passed = {name: os.environ[name] for name in ("TFDS_DATA_DIR", "XDG_CACHE_HOME") if name in os.environ}
+    environment = {"env_vars": worker_environment(flags)}
     try:
-        ray.init(flags.cluster, runtime_env={"env_vars": passed}, log_to_driver=False, configure_logging=False)
+        ray.init(flags.cluster, runtime_env=environment, log_to_driver=False, configure_logging=False)
     except (ConnectionError, ValueError, RuntimeError) as error:
         raise RequestError(f"--cluster: {flags.cluster or 'a cluster'} cannot be reached: {error}") from None
     wanted = flags.resources()
     if not any(all(node["Resources"].get(what, 0) >= amount for what, amount in wanted.items()) for node in _nodes()):
         asked = ", ".join(f"{amount:g} {what}" for what, amount in wanted.items())
         log.warning("no node of the cluster has %s, which each run asks for; waiting for one", asked)
+
+
+def worker_environment(flags: EngineFlags) -> dict[str, str]:
+    """What workers have in their environment beside that of their node, which knows nothing of this process's."""
+    passed = {name: os.environ[name] for name in _PASSED if name in os.environ}
+    if not 0 < flags.gpus < 1:
+        return passed
+    # Each worker would take three quarters of the GPU. JAX refuses both names of the setting at once.
+    share = f"{_OF_ITS_SHARE * flags.gpus:.3g}"
+    return {**passed, "XLA_CLIENT_MEM_FRACTION": share, "XLA_PYTHON_CLIENT_MEM_FRACTION": ""}
 
 
 def _nodes() -> list[dict[str, Any]]:
