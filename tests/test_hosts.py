@@ -100,9 +100,9 @@ def free_address() -> str:
         return f"localhost:{free.getsockname()[1]}"
 
 
-def end(process: subprocess.Popen[str]) -> tuple[int, str, list[str]]:
+def end(process: subprocess.Popen[str], timeout: float = 400) -> tuple[int, str, list[str]]:
     """Its exit status, what it printed, and the lines of its errors."""
-    printed, errors = process.communicate(timeout=400)
+    printed, errors = process.communicate(timeout=timeout)
     return process.returncode, printed, errors.splitlines()
 
 
@@ -239,6 +239,16 @@ def test_streamed_batches_are_read_in_shares(tmp_path: Path) -> None:
     launch_both(tmp_path / "two", *flags)
     assert launch(tmp_path / "one", *flags).returncode == 0
     assert_same_study(tmp_path / "one", tmp_path / "two")
+
+
+@pytest.mark.slow
+def test_dry_run_measures_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("JAX_COMPILATION_CACHE_DIR", str(tmp_path / "cache"))  # where nothing was measured before
+    leader, follower = start_both(tmp_path / "study", "--dry_run", ALONE)
+    status, printed, errors = end(leader, timeout=60)
+    assert (status, errors, end(follower)) == (0, [], (0, "", []))
+    assert "1 of 1 runs to do" in printed and "not known" in printed and "in all" not in printed
+    assert not (tmp_path / "study").exists()
 
 
 @pytest.mark.slow
