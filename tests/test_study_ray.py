@@ -10,8 +10,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from etils import epath
 
+from cnnjax.config import Config, RequestError, override
+from cnnjax.study.experiment import Experiment
 from cnnjax.study.request import EngineFlags
+from cnnjax.study.workdir import Study
 from tests.launching import EXPERIMENT, ROOT, command, environment, launch, newest_step, outcome
 
 ARMS = ("learned", "frozen")
@@ -83,6 +87,33 @@ def test_workers_know_what_the_driver_knows_and_their_share_of_a_gpu(
     assert worker_environment(EngineFlags("ray", gpus=gpus)) == {**folders, **memory}
     monkeypatch.delenv("XDG_CACHE_HOME")
     assert "XDG_CACHE_HOME" not in worker_environment(EngineFlags("ray", gpus=gpus))
+
+
+def test_node_is_asked_once_about_runs_of_one_shape(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from cnnjax.study import ray_driver
+
+    asked: list[set[str]] = []
+
+    def ask(what: str, function: object, flags: EngineFlags, order: ray_driver.Order) -> None:
+        asked.append(set(order.arms))
+        if "odd" in order.arms:
+            raise RequestError("3 devices do not divide it")
+
+    monkeypatch.setattr(ray_driver, "_ask", ask)
+    changes: dict[str, dict[str, Any]] = {
+        "learned": {}, "fast": {"optim.lr": 1.0}, "wide": {"model.width": 8}, "odd": {"train.batch_size": 31}
+    }  # fmt: skip
+    arms = {arm: override(Config(), change) for arm, change in changes.items()}
+    study = Study(epath.Path(tmp_path), Experiment("question", "Why?", arms), 1)
+    units = {unit.arm: unit for unit in study.units}
+    engine = ray_driver.RayEngine(EngineFlags("ray"))
+    engine.check(study, [units["learned"]], {})
+    engine.check(study, [units["fast"]], {})
+    engine.check(study, [units["fast"], units["wide"]], {})
+    for _ in range(2):
+        with pytest.raises(RequestError):
+            engine.check(study, [units["learned"], units["odd"]], {})
+    assert asked == [{"learned"}, {"wide"}, {"odd"}, {"odd"}]
 
 
 def start_on(

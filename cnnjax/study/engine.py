@@ -2,7 +2,7 @@
 
 import dataclasses
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Protocol
 
 import jax
@@ -26,7 +26,7 @@ _PREALLOCATE = "XLA_PYTHON_CLIENT_PREALLOCATE"
 class Engine(Protocol):
     """What trains a study's units."""
 
-    def check(self, study: Study, units: list[Unit], datasets: Mapping[DataConfig, AnyDataset]) -> None:
+    def check(self, study: Study, units: Sequence[Unit], datasets: Mapping[DataConfig, AnyDataset]) -> None:
         """Raises `RequestError`, before anything is written, where the devices that would train the units cannot."""
 
     def __call__(
@@ -48,7 +48,7 @@ class _Local:
     features: FileStore | None
     profile: Profile | None
 
-    def check(self, study: Study, units: list[Unit], datasets: Mapping[DataConfig, AnyDataset]) -> None:
+    def check(self, study: Study, units: Sequence[Unit], datasets: Mapping[DataConfig, AnyDataset]) -> None:
         for arm in dict.fromkeys(unit.arm for unit in units):
             config = study.experiment.arms[arm]
             check_devices(config, datasets[config.data].summary)

@@ -3,7 +3,7 @@
 import dataclasses
 import logging
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,7 @@ from cnnjax.config import DataConfig, RequestError
 from cnnjax.data.streamed import AnyDataset
 from cnnjax.study.arms import needed_arms
 from cnnjax.study.files import write_json
-from cnnjax.study.packs import Pack
+from cnnjax.study.packs import Pack, shape_of
 from cnnjax.study.progress import PackProgress, StudyProgress
 from cnnjax.study.ray_worker import Order, Survey, check, survey, train
 from cnnjax.study.request import EngineFlags, WorkersLost
@@ -40,17 +40,21 @@ class RayEngine:
     """
 
     flags: EngineFlags
+    _passed: set[str] = dataclasses.field(default_factory=set, init=False)
 
-    def check(self, study: Study, units: list[Unit], datasets: Mapping[DataConfig, AnyDataset]) -> None:
-        """Checks the units' configs on a node; this machine's devices may be others.
+    def check(self, study: Study, units: Sequence[Unit], datasets: Mapping[DataConfig, AnyDataset]) -> None:
+        """Checks the units' configs on a node, of those of one shape one, once; this machine's devices may be others.
 
         Raises:
           RequestError: if it lacks their data, or its devices cannot train on them.
           WorkersLost: if it was lost, as were those that were asked after it.
         """
-        arms = {unit.arm: study.experiment.arms[unit.arm] for unit in units}
-        order = Order(arms, str(study.folder.resolve()), str(Path.cwd()))
-        _ask("the check of the request", check, self.flags, order)
+        shapes = {shape_of(study.experiment.arms[unit.arm]): unit.arm for unit in units}
+        if new := [shape for shape in shapes if shape not in self._passed]:
+            arms = {shapes[shape]: study.experiment.arms[shapes[shape]] for shape in new}
+            order = Order(arms, str(study.folder.resolve()), str(Path.cwd()))
+            _ask("the check of the request", check, self.flags, order)
+            self._passed.update(new)
 
     def __call__(
         self,
