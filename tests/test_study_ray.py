@@ -158,6 +158,13 @@ def rows_to_stay(folder: Path) -> list[dict[str, Any]]:
     return rows
 
 
+def add_a_node(cluster: Any, **resources: Any) -> Any:
+    """Ray forks this process, which has JAX's threads; the fork becomes another program at once."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return cluster.add_node(**resources)
+
+
 def lose_a_node(cluster: Any) -> None:
     cluster.remove_node(cluster.list_all_nodes()[1], allow_graceful=False)
 
@@ -190,7 +197,7 @@ def test_stopped_study_goes_on_and_ends_as_it_would_have_alone(tmp_path: Path, c
 @pytest.mark.slow
 def test_batch_is_checked_on_a_node_before_anything_is_written(tmp_path: Path, cluster: Any) -> None:
     three = {"XLA_FLAGS": "--xla_force_host_platform_device_count=3"}
-    node = cluster.add_node(num_cpus=2, env_vars=three)
+    node = add_a_node(cluster, num_cpus=2, env_vars=three)
     process = start_on(cluster, tmp_path / "ray", "--cpus=2", devices=2)
     out, errors = process.communicate(timeout=120)
     cluster.remove_node(node)
@@ -240,7 +247,7 @@ def test_run_of_a_lost_node_goes_on_elsewhere_and_ends_as_it_would_have_alone(tm
 
 @pytest.mark.slow
 def test_run_that_is_lost_too_often_has_failed(tmp_path: Path, cluster: Any) -> None:
-    cluster.add_node(num_cpus=1)
+    add_a_node(cluster, num_cpus=1)
     process = start_on(cluster, tmp_path / "ray", "--config.train.epochs=200", "--retries=0")
     wait_for_checkpoints(process, *(tmp_path / "ray" / "runs" / arm / "seed0" for arm in ARMS))
     lose_a_node(cluster)
