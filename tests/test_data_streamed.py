@@ -2,6 +2,7 @@
 
 import dataclasses
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import PIL.Image
@@ -14,7 +15,7 @@ from cnnjax.data.dataset import Dataset, load_dataset
 from cnnjax.data.recipe import evaluation_square
 from cnnjax.data.records import Records
 from cnnjax.data.streamed import StreamedDataset, open_dataset
-from tests.prepared_sets import ENCODED, encoded, photographs, prepare
+from tests.prepared_sets import ENCODED, IMAGES, Examples, encode, encoded, photographs, png, prepare
 
 SPLITS = ("train", "validation", "test")
 
@@ -64,6 +65,30 @@ def test_same_examples_as_in_memory(small: DataConfig, change: dict) -> None:
     assert all(getattr(there.summary, field) == getattr(here.summary, field) for field in alike)
     np.testing.assert_allclose(there.summary.mean, here.summary.mean, rtol=1e-12)
     np.testing.assert_allclose(there.summary.std, here.summary.std, rtol=1e-12)
+
+
+def with_16(**features: Any) -> Examples:
+    """Examples of which one is other; its image is none of those that stand for all."""
+    return [{**example, **features} if n == 16 else example for n, example in enumerate(encoded(0, 36))]
+
+
+@pytest.mark.parametrize(
+    ("train", "same"),
+    [
+        (encoded(0, 36), True),
+        (with_16(label=2), False),
+        (with_16(image=encode(PIL.Image.fromarray(IMAGES[16]), "BMP")), False),
+        ([{**example, "image": png(255 - IMAGES[n])} for n, example in enumerate(encoded(0, 36))], False),
+    ],
+    ids=["same", "a label", "a shorter file", "images of the same lengths"],
+)
+def test_contents_tell_another_preparation(train: Examples, same: bool, tmp_path: Path) -> None:
+    found = set()
+    for name, examples in (("once", encoded(0, 36)), ("again", train)):
+        splits = {"train": examples, "validation": encoded(36, 48), "test": encoded(48, 60)}
+        config = prepare(tmp_path / name, splits)
+        found.add(open_streamed(dataclasses.replace(config, streamed="always")).train.contents)
+    assert len(found) == (1 if same else 2)
 
 
 def test_summary_is_of_an_even_sample(small: DataConfig, monkeypatch: pytest.MonkeyPatch) -> None:

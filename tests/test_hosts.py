@@ -17,7 +17,7 @@ from cnnjax.config import RequestError
 from cnnjax.data.dataset import Dataset
 from cnnjax.study.request import HostFlags
 from launch import main
-from tests.launching import EXPERIMENT, ROOT, command, environment, launch, newest_step, outcome, start
+from tests.launching import EXPERIMENT, ROOT, command, environment, launch, newest_step, outcome, said, start
 from tests.test_resume import in_slow_training, wait_for
 
 TOGETHER = """
@@ -100,19 +100,19 @@ def free_address() -> str:
         return f"localhost:{free.getsockname()[1]}"
 
 
-def end(process: subprocess.Popen[str]) -> tuple[int, str, list[str]]:
+def end(process: subprocess.Popen[str], timeout: float = 400) -> tuple[int, str, list[str]]:
     """Its exit status, what it printed, and the lines of its errors."""
-    printed, errors = process.communicate(timeout=400)
+    printed, errors = process.communicate(timeout=timeout)
     return process.returncode, printed, errors.splitlines()
 
 
 def launch_both(workdir: Path, *flags: str, config: str = EXPERIMENT) -> list[str]:
-    """Runs a study to its end in two processes; what the leader says, but for how fast it was. The other is silent."""
+    """Runs a study to its end in two processes; what the leader says (`said`), the other says nothing."""
     leader, follower = start_both(workdir, *flags, config=config)
     status, _, errors = end(leader)
     assert end(follower) == (0, "", [])
     assert status == 0, errors
-    return [line for line in errors if "images/s" not in line]
+    return said("\n".join(errors))
 
 
 def assert_close(left: Any, right: Any) -> None:
@@ -140,7 +140,7 @@ def assert_same_study(one: Path, two: Path, arm: str = "learned") -> None:
 def test_two_processes_leave_the_study_of_one(tmp_path: Path) -> None:
     experiment = tmp_path / "logistic.py"
     experiment.write_text(LOGISTIC)
-    assert launch_both(tmp_path / "two", config=str(experiment)) == ["learned: 650 of 650 parameters are trained"]
+    assert launch_both(tmp_path / "two", config=str(experiment)) == []
     assert main(command(tmp_path / "one", config=str(experiment))[1:]) == 0
     assert_same_study(tmp_path / "one", tmp_path / "two")
 
@@ -239,6 +239,16 @@ def test_streamed_batches_are_read_in_shares(tmp_path: Path) -> None:
     launch_both(tmp_path / "two", *flags)
     assert launch(tmp_path / "one", *flags).returncode == 0
     assert_same_study(tmp_path / "one", tmp_path / "two")
+
+
+@pytest.mark.slow
+def test_dry_run_measures_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("JAX_COMPILATION_CACHE_DIR", str(tmp_path / "cache"))  # where nothing was measured before
+    leader, follower = start_both(tmp_path / "study", "--dry_run", ALONE)
+    status, printed, errors = end(leader, timeout=60)
+    assert (status, errors, end(follower)) == (0, [], (0, "", []))
+    assert "1 of 1 runs to do" in printed and "not known" in printed and "in all" not in printed
+    assert not (tmp_path / "study").exists()
 
 
 @pytest.mark.slow

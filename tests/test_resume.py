@@ -1,5 +1,6 @@
 """A run that is killed at any instant and started again ends as one that was never touched."""
 
+import dataclasses
 import json
 import signal
 import subprocess
@@ -10,7 +11,9 @@ from typing import Any
 
 import pytest
 
+from cnnjax.config import DataConfig
 from tests.launching import launch, newest_step, outcome, said, start
+from tests.prepared_sets import IMAGES, encoded, photographs, prepare
 
 FOLDER = Path("runs") / "learned" / "seed0"
 ALONE = "--arms=learned"
@@ -110,6 +113,35 @@ def interrupt(workdir: Path, instant: Instant, number: signal.Signals, *flags: s
         assert process.returncode == -signal.SIGKILL
     else:
         assert_leaves_at_once(process, number)
+
+
+def set_of_one_size(folder: Path) -> DataConfig:
+    """Files of images that could lie in memory, and are more than it may hold."""
+    data = prepare(folder, {"train": encoded(0, 48), "test": encoded(48, 60)})
+    return dataclasses.replace(data, memory=IMAGES[:59].nbytes / 2**30)
+
+
+def set_of_many_sizes(folder: Path) -> DataConfig:
+    """Photographs, of which each epoch sees other squares."""
+    return dataclasses.replace(photographs(folder), image_size=14)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("make", [set_of_one_size, set_of_many_sizes])
+def test_killed_run_whose_images_another_process_decodes_ends_as_if_untouched(
+    make: Callable[[Path], DataConfig], tmp_path: Path
+) -> None:
+    data = dataclasses.asdict(dataclasses.replace(make(tmp_path / "data"), workers=1))
+    asked = {name: data[name] for name in ("name", "dir", "validation", "memory", "image_size", "workers")}
+    sizes = ("--config.train.batch_size=5", "--config.train.eval_batch_size=5", "--config.train.epochs=6")
+    flags = (ALONE, *sizes, *(f"--config.data.{name}={value}" for name, value in asked.items()))
+    undisturbed = launch(tmp_path / "undisturbed", *flags)
+    assert undisturbed.returncode == 0, undisturbed.stderr
+    workdir = tmp_path / "study"
+    interrupt(workdir, in_a_save, signal.SIGKILL, *flags, slow="training")
+    assert 0 < newest_step(workdir / FOLDER) < newest_step(tmp_path / "undisturbed" / FOLDER)
+    assert_ends_as({"learned": outcome(tmp_path / "undisturbed")}, workdir, *flags)
+    assert "data_wait" in json.loads((workdir / FOLDER / "status.json").read_text())["seconds"]
 
 
 @pytest.mark.slow

@@ -1,6 +1,7 @@
 """What a dry run foresees, by hand-counted networks, and that it writes nothing."""
 
 import dataclasses
+import math
 from pathlib import Path
 
 import pytest
@@ -62,6 +63,8 @@ def test_time_is_that_of_finished_runs_or_of_a_small_network_s_pace(tmp_path: Pa
     assert foreseen_seconds(study, Pack((unit["new", 0],)), [work], gains) == pytest.approx(0.2)
     together = Pack((unit["new", 0], unit["new", 1]), "map", 2)
     assert foreseen_seconds(study, together, [work] * 2, gains) == pytest.approx(0.1)
+    assert foreseen_seconds(study, Pack((unit["known", 1],)), [work], []) == 7
+    assert math.isnan(foreseen_seconds(study, Pack((unit["new", 0],)), [work], []))
 
 
 def test_pace_is_that_of_the_largest_network_that_was_measured(tmp_path: Path) -> None:

@@ -16,7 +16,7 @@ from cnnjax.train.beginning import Shared
 from cnnjax.train.forward import logits_in_evaluation, logits_in_training
 from cnnjax.train.interruption import Interruption
 from cnnjax.train.program import compiler_options
-from cnnjax.train.setup import check_request
+from cnnjax.train.setup import check_devices
 from tests.test_train_program import host, train
 from tests.variables import drawn_variables
 
@@ -128,4 +128,4 @@ def test_state_that_is_stepped_is_given_away(toy: Dataset) -> None:
 def test_parts_that_do_not_divide_the_batch(toy: Dataset) -> None:
     config = override(CONFIG, {"train.accumulate": 3})
     with pytest.raises(RequestError, match="1 devices of 3 parts do not divide a batch of 8; 6 or 9 would do"):
-        check_request(config, toy.summary, {})
+        check_devices(config, toy.summary)

@@ -13,11 +13,13 @@ from cnnjax.data.dataset import DataSummary
 from cnnjax.filters.saved import Saved
 from cnnjax.models import registry
 from cnnjax.models.coates import coates
+from cnnjax.train import setup
 from cnnjax.train.setup import (
     Blueprint,
     Partition,
     abstract_collections,
     build_model,
+    check_devices,
     check_request,
     check_ridge,
     count,
@@ -58,16 +60,6 @@ def partitioned(plan: str) -> Partition:
             1264,
             "config.train.batch_size: 1264 is more than the 1258 training examples of digits_8x8",
         ),
-        (
-            "train.batch_size",
-            20,
-            "config.train.batch_size: 8 devices do not divide a batch of 20; 16 or 24 would do",
-        ),
-        (
-            "train.eval_batch_size",
-            100,
-            "config.train.eval_batch_size: 8 devices do not divide a batch of 100",
-        ),
         ("train.epochs", 1e8, "config.train.epochs: 1e[+]08 are too many; at most 27531841 with this batch_size"),
         ("train.epochs", 1e300, "config.train.epochs: 1e[+]300 are too many"),
         ("train.epochs", 2e6, "config.train.eval_every: 1 epochs are too few for 2e[+]06 epochs; at least 2"),
@@ -85,17 +77,54 @@ def partitioned(plan: str) -> Partition:
         ("model.kernel_size", 9, "config.filters: stage1/conv/kernel: no window of [(]9, 9[)] lies within"),
     ],
 )
-def test_wrong_request(monkeypatch: pytest.MonkeyPatch, field: str, value: object, message: str) -> None:
-    monkeypatch.setattr(jax, "device_count", lambda: 8)
+def test_wrong_request(field: str, value: object, message: str) -> None:
     with pytest.raises(RequestError, match=message) as raised:
         check_request(override(GREEDY, {field: value}), SUMMARY, SAVED)
     assert str(raised.value).startswith("config.")
     assert "\n" not in str(raised.value)
 
 
-def test_right_requests_pass() -> None:
-    for changes in ({}, {"head.name": "ridge"}, {"filters": "stage.*=he,frozen,3;head/.*=init,trained"}):
-        check_request(override(GREEDY, changes), SUMMARY, SAVED)
+RIGHT = ({}, {"head.name": "ridge"}, {"filters": "stage.*=he,frozen,3;head/.*=init,trained"})
+
+
+@pytest.mark.parametrize("changes", RIGHT)
+def test_right_requests_pass(changes: dict[str, object], monkeypatch: pytest.MonkeyPatch) -> None:
+    check_devices(override(GREEDY, changes), SUMMARY)
+    # What a request asks of devices is asked of those that will train, which may be another machine's.
+    monkeypatch.setattr(jax, "device_count", lambda: 7)
+    monkeypatch.setattr(setup, "device_memory", lambda: 0.0)
+    check_request(override(GREEDY, changes), SUMMARY, SAVED)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        (
+            {"train.batch_size": 20},
+            "config.train.batch_size: 8 devices do not divide a batch of 20; 16 or 24 would do",
+        ),
+        (
+            {"train.batch_size": 16, "train.accumulate": 3},
+            "config.train.batch_size: 8 devices of 3 parts do not divide a batch of 16; 24 would do",
+        ),
+        (
+            {"train.eval_batch_size": 100},
+            "config.train.eval_batch_size: 8 devices do not divide a batch of 100; 96 or 104 would do",
+        ),
+        (
+            {"head.name": "ridge"},
+            "config.head.name: ridge on 16 features of 1258 examples needs 0 GiB, and there are 0; use logistic, or "
+            "fewer features by more pooling",
+        ),
+    ],
+)
+def test_request_that_the_devices_cannot_do(
+    changes: dict[str, object], message: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(jax, "device_count", lambda: 8)
+    monkeypatch.setattr(setup, "device_memory", lambda: 1000.0)
+    with pytest.raises(RequestError, match=f"^{re.escape(message)}$"):
+        check_devices(override(GREEDY, changes), SUMMARY)
 
 
 def test_augmentation_of_other_dimensions_is_refused() -> None:

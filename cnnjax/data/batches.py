@@ -124,7 +124,12 @@ class EvaluationBatches:
 
 
 def _describe(split: StreamedSplit) -> dict[str, Any]:
-    return {"name": split.records.name, "examples": len(split), "image_size": split.image_size}
+    return {
+        "name": split.records.name,
+        "examples": len(split),
+        "image_size": split.image_size,
+        "contents": split.contents,
+    }
 
 
 @functools.lru_cache(maxsize=4)

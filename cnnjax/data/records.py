@@ -54,6 +54,11 @@ class Records:
         """Of the set."""
         return self.source.dataset_info.name
 
+    @property
+    def nbytes(self) -> int:
+        """Of the whole split, as it is prepared."""
+        return int(self.source.dataset_info.splits[self.source.split].num_bytes)
+
     def __len__(self) -> int:
         return len(self.source)
 

@@ -43,7 +43,6 @@ class Stream:
     Attributes:
       step: of the next batch.
       waited: seconds spent in `next`; where it is called while the devices have nothing to do, theirs.
-      elapsed: seconds since the first `next` was called.
 
     Raises:
       RequestError: for a state of other batches.
@@ -59,22 +58,15 @@ class Stream:
         self._batches = batches
         self.step = 0 if state is None else _step_of(state, batches.description)
         self.waited = 0.0
-        self._began: float | None = None
         count = default_workers() if workers is None else workers
         self._arrived: Iterator[Batch] = _read_ahead(batches, self.step, sharding, count)
 
     def __next__(self) -> Batch:
         asked = time.monotonic()
-        if self._began is None:
-            self._began = asked
         batch = next(self._arrived)
         self.waited += time.monotonic() - asked
         self.step += 1
         return batch
-
-    @property
-    def elapsed(self) -> float:
-        return 0.0 if self._began is None else time.monotonic() - self._began
 
     def state(self) -> dict[str, Any]:
         """What a checkpoint keeps, plain JSON. It holds for any number of devices, processes and workers."""
@@ -97,7 +89,8 @@ def _step_of(state: dict[str, Any], description: dict[str, Any]) -> int:
     for name, value in description.items():
         if state.get(name) != value:
             raise RequestError(
-                f"config.data: the run was saved with {name} {state.get(name)!r} of its data; now {value!r}"
+                f"config.data: the run was saved with {name} {state.get(name)!r} of its data; now {value!r}; remove "
+                "its folder to run it again"
             )
     return state["step"]
 

@@ -6,6 +6,7 @@ images may have any, and are made into squares (`cnnjax.data.recipe`).
 
 import dataclasses
 import functools
+import hashlib
 import math
 import os
 from collections.abc import Callable, Iterable, Iterator
@@ -27,6 +28,7 @@ from cnnjax.data.selection import Selection, select, sources_of
 SAMPLE = 4096
 
 _DECODED_AT_ONCE = 32  # by a thread
+_TELLING = 16  # images that stand for all where a split is compared with what it was
 
 Square = Callable[[PIL.Image.Image, int], PIL.Image.Image]
 
@@ -63,6 +65,17 @@ class StreamedSplit:
     def first(self, count: int) -> "StreamedSplit":
         """So many of its examples."""
         return dataclasses.replace(self, selection=self.selection.take(np.arange(len(self))[:count]))
+
+    @functools.cached_property
+    def contents(self) -> str:
+        """A digest that tells the split from that of a set prepared anew with other examples, by its size, the places
+        and labels of all, and some of the images; to read them all would take as long as an epoch."""
+        digest = hashlib.sha256(f"{self.records.nbytes}".encode())
+        for array in (self.selection.places, self.labels):
+            digest.update(array.astype("<i8").tobytes())
+        for record in self.records.read(self.selection.places[_evenly(len(self), _TELLING)].tolist()):
+            digest.update(record.image if isinstance(record.image, bytes) else record.image.tobytes())
+        return digest.hexdigest()[:16]
 
     def take(self, index: np.ndarray) -> Split:
         """The examples at these places, in memory, as they are evaluated; decoded by as many threads as there are
@@ -218,7 +231,7 @@ def _shape(config: DataConfig, train: Records, catalogues: list[Catalogue]) -> t
 def _summary(config: DataConfig, shape: tuple[int, ...], classes: int, splits: dict[str, StreamedSplit]) -> DataSummary:
     """What a network must know, its numbers by a sample; the variances of the pieces are put together exactly."""
     train = splits["train"]
-    index = np.linspace(0, len(train) - 1, min(len(train), SAMPLE)).astype(int)
+    index = _evenly(len(train), SAMPLE)
     count, mean, squares = 0, np.zeros(shape[-1]), np.zeros(shape[-1])
     low, high = math.inf, -math.inf
     is_bytes = True
@@ -242,6 +255,11 @@ def _summary(config: DataConfig, shape: tuple[int, ...], classes: int, splits: d
         high=255.0 if is_bytes else float(high),
         sizes={name: len(split) for name, split in splits.items()},
     )
+
+
+def _evenly(examples: int, most: int) -> np.ndarray:
+    """So many places at most, evenly spaced."""
+    return np.linspace(0, examples - 1, min(examples, most)).astype(int)
 
 
 def _pieces(index: np.ndarray, size: int) -> Iterator[np.ndarray]:

@@ -7,7 +7,7 @@ from rich.console import Console
 
 from cnnjax.config import RequestError, choose
 from cnnjax.study.files import DiskFull, is_disk_full
-from cnnjax.study.request import SOME_FAILED, WRONG_REQUEST, Request
+from cnnjax.study.request import SOME_FAILED, WRONG_REQUEST, Request, WorkersLost
 from cnnjax.train.interruption import Interruption
 
 
@@ -64,7 +64,7 @@ def _execute(request: Request, interruption: Interruption) -> int:
     except RequestError as error:
         complain(str(error))
         return WRONG_REQUEST
-    except DiskFull as error:
+    except (DiskFull, WorkersLost) as error:
         complain(str(error))
         return SOME_FAILED
     except Exception as error:

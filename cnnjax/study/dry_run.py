@@ -1,6 +1,7 @@
 """What a study would do, and about how long it would take, before anything is done."""
 
 import dataclasses
+import math
 from collections.abc import Collection, Mapping, Sequence
 
 from rich.console import Console
@@ -12,6 +13,7 @@ from cnnjax.data.streamed import AnyDataset
 from cnnjax.study.packs import Pack, backend_gains, choose_packs
 from cnnjax.study.workdir import Study, Unit, read_status
 from cnnjax.train.beginning import kept_features
+from cnnjax.train.hosts import several
 from cnnjax.train.interruption import Interruption
 from cnnjax.train.loop import boundaries
 from cnnjax.train.packing import Gain, expected_gain
@@ -42,7 +44,7 @@ class Line:
       runs: which.
       trained: how.
       steps: of each of them.
-      seconds: of all of them.
+      seconds: of all of them; not a number where they are not known.
     """
 
     runs: str
@@ -72,7 +74,8 @@ def foresee_runs(
     """The units that are to do, pack by pack."""
     arms = study.experiment.arms
     packs, _ = choose_packs(units, arms, datasets, study.packs, interruption)
-    gains = backend_gains(interruption)
+    # The other ones of many hosts wait to be told what to train, and measure nothing.
+    gains = [] if several() else backend_gains(interruption)
     work = {arm: work_of(arms[arm], datasets[arms[arm].data]) for arm in dict.fromkeys(unit.arm for unit in units)}
     lines = []
     for pack in packs:
@@ -93,7 +96,9 @@ def print_dry_run(name: str, foreseen: Foreseen, console: Console) -> None:
         table.add_row(escape(line.runs), escape(line.trained), numbers, _time(line.seconds))
     total = sum(line.seconds for line in foreseen.lines)
     console.print(table)
-    console.print(f"about {_time(total)} in all, one after another, without what is compiled first", highlight=False)
+    if not math.isnan(total):
+        told = f"about {_time(total)} in all, one after another, without what is compiled first"
+        console.print(told, highlight=False)
 
 
 def work_of(config: Config, dataset: AnyDataset) -> Work:
@@ -116,10 +121,10 @@ def work_of(config: Config, dataset: AnyDataset) -> Work:
 
 def foreseen_seconds(study: Study, pack: Pack, works: Sequence[Work], gains: Sequence[Gain]) -> float:
     """How long a pack will take: an arm of which runs have finished as they did, another as its multiply-adds do at the
-    pace of a convnet, which is measured once for a machine."""
+    pace of a convnet, which is measured once for a machine; not a number where it was not."""
     # Of the largest that was measured: on a GPU a small one takes as long as it takes to be launched.
-    largest = max(gains, key=lambda gain: gain.multiply_adds)
-    pace = largest.seconds / largest.multiply_adds
+    largest = max(gains, key=lambda gain: gain.multiply_adds, default=None)
+    pace = largest.seconds / largest.multiply_adds if largest else math.nan
     seconds = 0.0
     for unit, work in zip(pack.units, works, strict=True):
         finished = finished_seconds(study, [unit.arm])
@@ -151,6 +156,8 @@ def _how(pack: Pack) -> str:
 
 
 def _time(seconds: float) -> str:
+    if math.isnan(seconds):
+        return "not known"
     if seconds < 120:
         return f"{seconds:.0f} s"
     return f"{seconds / 60:.0f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"

@@ -1,9 +1,11 @@
 """Where the runs of a study are trained: in this process, or on a Ray cluster."""
 
-import functools
-from collections.abc import Callable, Mapping
+import dataclasses
+import os
+from collections.abc import Callable, Mapping, Sequence
 from typing import Protocol
 
+import jax
 from etils import epath
 from rich.console import Console
 
@@ -16,10 +18,16 @@ from cnnjax.study.run import WHOLE, Extent
 from cnnjax.study.runner import run_study
 from cnnjax.study.workdir import Study, Unit
 from cnnjax.train.interruption import Interruption
+from cnnjax.train.setup import check_devices
+
+_PREALLOCATE = "XLA_PYTHON_CLIENT_PREALLOCATE"
 
 
 class Engine(Protocol):
-    """Runs units of a study; arguments, value and errors as in `cnnjax.study.runner.run_study`."""
+    """What trains a study's units."""
+
+    def check(self, study: Study, units: Sequence[Unit], datasets: Mapping[DataConfig, AnyDataset]) -> None:
+        """Raises `RequestError`, before anything is written, where the devices that would train the units cannot."""
 
     def __call__(
         self,
@@ -29,21 +37,46 @@ class Engine(Protocol):
         console: Console,
         interruption: Interruption,
         extent: Extent = WHOLE,
-    ) -> Study: ...
+    ) -> Study:
+        """Runs them; arguments, value and errors as in `cnnjax.study.runner.run_study`."""
+
+
+@dataclasses.dataclass(frozen=True)
+class _Local:
+    """This process."""
+
+    features: FileStore | None
+    profile: Profile | None
+
+    def check(self, study: Study, units: Sequence[Unit], datasets: Mapping[DataConfig, AnyDataset]) -> None:
+        for arm in dict.fromkeys(unit.arm for unit in units):
+            config = study.experiment.arms[arm]
+            check_devices(config, datasets[config.data].summary)
+
+    def __call__(
+        self,
+        study: Study,
+        units: list[Unit],
+        datasets: Mapping[DataConfig, AnyDataset],
+        console: Console,
+        interruption: Interruption,
+        extent: Extent = WHOLE,
+    ) -> Study:
+        return run_study(study, units, datasets, console, interruption, extent, self.features, self.profile)
 
 
 def _local(flags: EngineFlags, folder: epath.Path, features: FileStore | None) -> Engine:
     if flags.profile and "://" in str(folder):
         raise RequestError(f"--profile: {folder} is no folder of this machine, where a trace is written")
-    return functools.partial(run_study, features=features, profile=Profile(folder) if flags.profile else None)
+    return _Local(features, Profile(folder) if flags.profile else None)
 
 
 def _ray(flags: EngineFlags, folder: epath.Path, features: FileStore | None) -> Engine:
     # Ray is an extra.
-    from cnnjax.study.ray_driver import connect, run_on_ray
+    from cnnjax.study.ray_driver import RayEngine, connect
 
     connect(flags)
-    return functools.partial(run_on_ray, flags)
+    return RayEngine(flags)
 
 
 ENGINES: dict[str, Callable[[EngineFlags, epath.Path, FileStore | None], Engine]] = {"local": _local, "ray": _ray}
@@ -61,3 +94,16 @@ def open_engine(flags: EngineFlags, folder: epath.Path, features: FileStore | No
       RequestError: for a Ray cluster that cannot be reached, or a folder where no trace can be written.
     """
     return choose(ENGINES, flags.name, "--engine")(flags, folder, features)
+
+
+def share_devices(flags: EngineFlags) -> None:
+    """Where others than this process train, opens the devices so that their memory is left to them; to be called before
+    anything is computed.
+
+    On a GPU, JAX takes three quarters of the memory when it opens it, and Ray's workers may be on this very GPU. This
+    process computes little until they are done, and then measures as fast as on a GPU of its own.
+    """
+    if flags.name == "ray" and _PREALLOCATE not in os.environ:
+        os.environ[_PREALLOCATE] = "false"
+        jax.devices()  # it is read here, and once
+        del os.environ[_PREALLOCATE]  # a cluster that is begun on this machine would take it over

@@ -10,7 +10,7 @@ from rich.console import Console
 from cnnjax.analysis.measures import MEASURES
 from cnnjax.config import RequestError, nearest, override
 from cnnjax.study.dry_run import foresee_runs, print_dry_run
-from cnnjax.study.engine import open_engine
+from cnnjax.study.engine import open_engine, share_devices
 from cnnjax.study.experiment import Experiment
 from cnnjax.study.feature_files import FileStore
 from cnnjax.study.measuring import measure_study, to_measure
@@ -38,6 +38,7 @@ def _workdir(request: Request) -> epath.Path:
 
 def run(request: Request, console: Console, interruption: Interruption) -> int:
     """Trains what has not finished and reports; or, on a dry run, prints what that would be."""
+    share_devices(request.engine)
     experiment, folder = request.experiment(), _workdir(request)
     if request.top is not None and not experiment.screening:
         raise RequestError(f"--top: {request.config} screens no architectures; leave it out")
@@ -48,12 +49,14 @@ def run(request: Request, console: Console, interruption: Interruption) -> int:
     if units or lacking or not _has_report(study) or (study.sweep and not study.sweep.complete):
         features = FileStore(folder) if study.sweep else None
         with interruption.nothing_to_save():
-            datasets = load_datasets(*to_check(study, units))
+            checked = to_check(study, units)
+            datasets = load_datasets(*checked)
+            engine = open_engine(request.engine, folder, features)
+            engine.check(*checked, datasets)
             if request.dry_run:
                 foresee = foresee_sweep if study.sweep else foresee_runs
                 print_dry_run(study.experiment.name, foresee(study, units, datasets, interruption), console)
                 return OK
-            engine = open_engine(request.engine, folder, features)
             # The last of all checks: a database is made where there was none.
             storage = open_storage(request.sweep.storage, shared=True) if request.sweep.storage else None
         with claim(folder):

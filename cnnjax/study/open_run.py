@@ -11,7 +11,7 @@ import jax.numpy as jnp
 
 from cnnjax.analysis.gradients import gradient_norms
 from cnnjax.analysis.subject import Subject
-from cnnjax.config import Config
+from cnnjax.config import Config, RequestError
 from cnnjax.data.streamed import AnyDataset, first_examples
 from cnnjax.filters.plan import Flat
 from cnnjax.study.files import write_json
@@ -75,7 +75,9 @@ class OpenRun:
 
     def save(self, step: int, state: TrainState) -> None:
         """Keeps a state to go on from."""
-        self.checkpoints.save(step, _items(state, self.member), {"seconds": self.seconds})
+        streams = self.member.streams
+        data = streams.training(step).state() if streams else None
+        self.checkpoints.save(step, _items(state, self.member), {"seconds": self.seconds, "data": data})
         write_json(self.unit.folder / "status.json", {"state": "running", "step": step, "steps": self.plan.steps})
 
     def status(self, state: TrainState, test: dict[str, float] | None, peak: float | None) -> dict[str, Any]:
@@ -128,6 +130,9 @@ def opened(
     Args:
       before: seconds that its share of what comes before the first step took, `preparation` and `compilation`.
       until: epochs, see `cnnjax.study.run.Extent`.
+
+    Raises:
+      RequestError: for a run that was saved with other data.
     """
     plan = member.plan
     if until is not None:
@@ -137,12 +142,25 @@ def opened(
     with contextlib.closing(Checkpoints(unit.folder / "checkpoints")) as checkpoints:
         saved = checkpoints.newest(_items(member.state, member))
         if saved:
+            _go_on_reading(member, saved)
             log.info("%s seed %d: going on from step %d", unit.arm, unit.seed, saved.step)
         spent: Mapping[str, float] = saved.progress["seconds"] if saved else {}
         kinds = ("train", *before, *(("data_wait",) if member.streams else ()))
         seconds = {kind: spent.get(kind, 0.0) + before.get(kind, 0.0) for kind in kinds}
         with contextlib.closing(MetricsFile(unit.folder, _last_reported(saved))) as metrics:
             yield OpenRun(unit, config, dataset, member, plan, saved, checkpoints, metrics, seconds)
+
+
+def _go_on_reading(member: Member, saved: Checkpoint) -> None:
+    """Gives the stream of training batches the state that it was saved with."""
+    state = saved.progress.get("data")
+    if member.streams and state:
+        member.streams.restore(state)
+    elif member.streams or state:
+        was, now = ("in memory", "streamed") if member.streams else ("streamed", "in memory")
+        raise RequestError(
+            f"config.data: the run was saved with its data {was}; now they are {now}; remove its folder to run it again"
+        )
 
 
 def _last_reported(saved: Checkpoint | None) -> int:

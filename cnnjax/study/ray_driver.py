@@ -3,7 +3,7 @@
 import dataclasses
 import logging
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,10 +14,10 @@ from cnnjax.config import DataConfig, RequestError
 from cnnjax.data.streamed import AnyDataset
 from cnnjax.study.arms import needed_arms
 from cnnjax.study.files import write_json
-from cnnjax.study.packs import Pack
+from cnnjax.study.packs import Pack, shape_of
 from cnnjax.study.progress import PackProgress, StudyProgress
-from cnnjax.study.ray_worker import Order, Survey, survey, train
-from cnnjax.study.request import EngineFlags
+from cnnjax.study.ray_worker import Order, Survey, check, survey, train
+from cnnjax.study.request import EngineFlags, WorkersLost
 from cnnjax.study.run import WHOLE, Extent
 from cnnjax.study.runner import announce
 from cnnjax.study.workdir import Study, Unit, read_status, write_study
@@ -27,45 +27,71 @@ log = logging.getLogger(__name__)
 
 _POLL = 1.0  # seconds between two looks at the runs' statuses
 _TO_SAVE = 60.0  # seconds that runs have to save when they are cancelled
+_PASSED = ("TFDS_DATA_DIR", "XDG_CACHE_HOME", "JAX_COMPILATION_CACHE_DIR")
+_OF_ITS_SHARE = 0.9  # of a GPU's memory that a worker is given; the rest is for what lies outside JAX's own
 
 
-def run_on_ray(
-    flags: EngineFlags,
-    study: Study,
-    units: list[Unit],
-    datasets: Mapping[DataConfig, AnyDataset],
-    console: Console,
-    interruption: Interruption,
-    extent: Extent = WHOLE,
-) -> Study:
-    """Runs the units on a cluster, as many at once as it has room for; otherwise as `cnnjax.study.runner.run_study`.
+@dataclasses.dataclass(frozen=True)
+class RayEngine:
+    """The cluster that `connect` has joined, as a `cnnjax.study.engine.Engine`.
 
-    All nodes must see the study's folder under the same path. A run whose worker or node is lost goes on elsewhere,
-    from its checkpoint; one that is lost more than `flags.retries` times has failed.
-
-    Raises:
-      RequestError: if a node lacks a run's data.
-      DiskFull, Stopped: as `run_study`, once the other runs have saved.
+    All nodes must see the study's folder under the same path. A task whose worker or node is lost is sent again, a run
+    goes on from its checkpoint then.
     """
-    arms, folder = study.experiment.arms, study.folder.resolve()
-    units = [dataclasses.replace(unit, folder=folder / unit.folder.relative_to(study.folder)) for unit in units]
-    order = Order(arms, str(folder), str(Path.cwd()))
-    with interruption.nothing_to_save():
-        surveyed: Survey = _value(_task(survey, flags).remote(order, units, dict(study.packs)))
-        devices = f"{surveyed.machine['devices']} for each run, {len(_nodes())} nodes of a Ray cluster"
-        study = dataclasses.replace(study, packs=surveyed.choices, machine={**surveyed.machine, "devices": devices})
-        write_study(study)
-    for pack in surveyed.packs:
-        announce(pack, arms, datasets)
-    with StudyProgress(console, units, later=extent.later) as progress:
-        tasks = _Tasks(flags, order, extent, progress, surveyed.packs)
-        try:
-            while tasks.go_on():
-                interruption.check()
-        except BaseException:
-            tasks.cancel()
-            raise
-    return study
+
+    flags: EngineFlags
+    _passed: set[str] = dataclasses.field(default_factory=set, init=False)
+
+    def check(self, study: Study, units: Sequence[Unit], datasets: Mapping[DataConfig, AnyDataset]) -> None:
+        """Checks the units' configs on a node, of those of one shape one, once; this machine's devices may be others.
+
+        Raises:
+          RequestError: if it lacks their data, or its devices cannot train on them.
+          WorkersLost: if it was lost, as were those that were asked after it.
+        """
+        shapes = {shape_of(study.experiment.arms[unit.arm]): unit.arm for unit in units}
+        if new := [shape for shape in shapes if shape not in self._passed]:
+            arms = {shapes[shape]: study.experiment.arms[shapes[shape]] for shape in new}
+            order = Order(arms, str(study.folder.resolve()), str(Path.cwd()))
+            _ask("the check of the request", check, self.flags, order)
+            self._passed.update(new)
+
+    def __call__(
+        self,
+        study: Study,
+        units: list[Unit],
+        datasets: Mapping[DataConfig, AnyDataset],
+        console: Console,
+        interruption: Interruption,
+        extent: Extent = WHOLE,
+    ) -> Study:
+        """Runs the units, as many at once as there is room for; otherwise as `cnnjax.study.runner.run_study`. A run
+        that is lost more than `flags.retries` times has failed.
+
+        Raises:
+          WorkersLost: as `check`.
+          DiskFull, Stopped: as `run_study`, once the other runs have saved.
+        """
+        arms, folder = study.experiment.arms, study.folder.resolve()
+        units = [dataclasses.replace(unit, folder=folder / unit.folder.relative_to(study.folder)) for unit in units]
+        order = Order(arms, str(folder), str(Path.cwd()))
+        with interruption.nothing_to_save():
+            what = "the choice of what is trained together"
+            surveyed: Survey = _ask(what, survey, self.flags, order, units, dict(study.packs))
+            devices = f"{surveyed.machine['devices']} for each run, {len(_nodes())} nodes of a Ray cluster"
+            study = dataclasses.replace(study, packs=surveyed.choices, machine={**surveyed.machine, "devices": devices})
+            write_study(study)
+        for pack in surveyed.packs:
+            announce(pack, arms, datasets)
+        with StudyProgress(console, units, later=extent.later) as progress:
+            tasks = _Tasks(self.flags, order, extent, progress, surveyed.packs)
+            try:
+                while tasks.go_on():
+                    interruption.check()
+            except BaseException:
+                tasks.cancel()
+                raise
+        return study
 
 
 @dataclasses.dataclass
@@ -149,9 +175,7 @@ class _Tasks:
     def _after_loss(self, sent: _Sent, progress: PackProgress, error: str) -> None:
         losses = sent.losses + 1
         if losses <= self._flags.retries:
-            log.warning(
-                "%s: its worker was lost (%s); sent again, %d of %d", progress.name, error, losses, self._flags.retries
-            )
+            _tell_of_loss(progress.name, error, losses, self._flags)
             progress.abandon()
             self._send(sent.pack, losses)
             return
@@ -170,16 +194,25 @@ def connect(flags: EngineFlags) -> None:
     """
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     logging.getLogger("ray").setLevel(logging.ERROR)
-    # Of the driver's environment the nodes know nothing.
-    passed = {name: os.environ[name] for name in ("TFDS_DATA_DIR", "XDG_CACHE_HOME") if name in os.environ}
+    environment = {"env_vars": worker_environment(flags)}
     try:
-        ray.init(flags.cluster, runtime_env={"env_vars": passed}, log_to_driver=False, configure_logging=False)
+        ray.init(flags.cluster, runtime_env=environment, log_to_driver=False, configure_logging=False)
     except (ConnectionError, ValueError, RuntimeError) as error:
         raise RequestError(f"--cluster: {flags.cluster or 'a cluster'} cannot be reached: {error}") from None
     wanted = flags.resources()
     if not any(all(node["Resources"].get(what, 0) >= amount for what, amount in wanted.items()) for node in _nodes()):
         asked = ", ".join(f"{amount:g} {what}" for what, amount in wanted.items())
         log.warning("no node of the cluster has %s, which each run asks for; waiting for one", asked)
+
+
+def worker_environment(flags: EngineFlags) -> dict[str, str]:
+    """What workers have in their environment beside that of their node, which knows nothing of this process's."""
+    passed = {name: os.environ[name] for name in _PASSED if name in os.environ}
+    if not 0 < flags.gpus < 1:
+        return passed
+    # Each worker would take three quarters of the GPU. JAX refuses both names of the setting at once.
+    share = f"{_OF_ITS_SHARE * flags.gpus:.3g}"
+    return {**passed, "XLA_CLIENT_MEM_FRACTION": share, "XLA_PYTHON_CLIENT_MEM_FRACTION": ""}
 
 
 def _nodes() -> list[dict[str, Any]]:
@@ -190,6 +223,28 @@ def _task(function: Callable[..., Any], flags: EngineFlags) -> Any:
     """A task that is not retried by Ray, which would not say so."""
     resources = {} if not flags.tpus else {"TPU": flags.tpus}
     return ray.remote(function).options(num_cpus=flags.cpus, num_gpus=flags.gpus, resources=resources, max_retries=0)
+
+
+def _ask(what: str, function: Callable[..., Any], flags: EngineFlags, *arguments: Any) -> Any:
+    """What a task returns, which is sent again as often as a run is.
+
+    Raises:
+      WorkersLost: if its worker was lost too often.
+      Exception: that it raised.
+    """
+    losses = 0
+    while True:
+        try:
+            return _value(_task(function, flags).remote(*arguments))
+        except ray.exceptions.RayError as error:
+            losses, name = losses + 1, type(error).__name__
+            if losses > flags.retries:
+                raise WorkersLost(f"{what} has failed: its worker was lost {losses} times ({name})") from None
+            _tell_of_loss(what, name, losses, flags)
+
+
+def _tell_of_loss(what: str, error: str, losses: int, flags: EngineFlags) -> None:
+    log.warning("%s: its worker was lost (%s); sent again, %d of %d", what, error, losses, flags.retries)
 
 
 def _value(reference: "ray.ObjectRef") -> Any:

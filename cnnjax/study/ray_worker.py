@@ -1,4 +1,4 @@
-"""What a worker of a Ray cluster does: it chooses a study's packs, or trains one of them."""
+"""What a worker of a Ray cluster does: it checks a study's request, chooses its packs, or trains one of them."""
 
 import contextlib
 import dataclasses
@@ -25,6 +25,7 @@ from cnnjax.study.workdir import Choice, Unit, machine
 from cnnjax.train.beginning import Shared
 from cnnjax.train.compilation_cache import keep_compilations
 from cnnjax.train.interruption import Interruption, Stopped
+from cnnjax.train.setup import check_devices
 
 _open = functools.cache(open_dataset)
 
@@ -57,6 +58,14 @@ class Survey:
     packs: list[Pack]
     choices: Mapping[str, Choice]
     machine: Mapping[str, Any]
+
+
+def check(order: Order) -> None:
+    """Raises `RequestError` where a node like those that will train lacks data, or its devices cannot train on them."""
+    with _at_work(order):
+        datasets = _datasets(order)
+        for config in order.arms.values():
+            check_devices(config, datasets[config.data].summary)
 
 
 def survey(order: Order, units: list[Unit], before: Mapping[str, Choice]) -> Survey | None:

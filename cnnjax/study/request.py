@@ -67,7 +67,7 @@ class EngineFlags:
       name: a key of `cnnjax.study.engine.ENGINES`.
       cluster: address of a Ray cluster; None for what Ray finds, or else this machine alone.
       cpus, gpus, tpus: that each task is given; a GPU may be shared.
-      retries: how often a run is sent again whose worker or node was lost.
+      retries: how often a run, or what is found out before them all, is sent again whose worker or node was lost.
       profile: whether a trace of the first run is kept; of this process alone.
     """
 
@@ -101,6 +101,10 @@ class EngineFlags:
         """What a node must have, by Ray's names."""
         asked = {"CPU": self.cpus, "GPU": self.gpus, "TPU": self.tpus}
         return {what: amount for what, amount in asked.items() if amount}
+
+
+class WorkersLost(Exception):
+    """What all runs wait for has lost its worker more often than `EngineFlags.retries` allows."""
 
 
 @dataclasses.dataclass(frozen=True)

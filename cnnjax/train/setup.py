@@ -234,15 +234,14 @@ def checked_blueprint(config: Config, summary: DataSummary) -> Blueprint:
 
 
 def check_request(config: Config, summary: DataSummary, saved: Saved) -> None:
-    """Raises `RequestError` for what can be known to be wrong before anything is written.
+    """Raises `RequestError` for what can be known to be wrong before anything is written, whatever the devices; of
+    these see `check_devices`.
 
     Args:
       config: of an arm.
       summary: of its data.
       saved: what each saved source of the plan has; abstract shapes will do.
     """
-    check_divides("config.train.batch_size", config.train.batch_size, config.train.accumulate)
-    check_divides("config.train.eval_batch_size", config.train.eval_batch_size)
     if several() and config.study.pack not in ("auto", 1):
         raise RequestError(
             f"config.study.pack: given {config.study.pack}; on many hosts each run is trained alone, by auto or 1"
@@ -263,11 +262,23 @@ def check_request(config: Config, summary: DataSummary, saved: Saved) -> None:
     except RequestError as error:
         raise RequestError(f"config.filters: {error}") from None
     if config.head.name != "sgd":
-        head = head_place(blueprint)
-        if config.head.name == "ridge":
-            check_ridge(head.fan_in, summary.sizes["train"], device_memory())
+        head_place(blueprint)
         if config.data.augment:
             raise RequestError(f"config.data.augment: {config.head.name} sees each example as it is; leave it empty")
+
+
+def check_devices(config: Config, summary: DataSummary) -> None:
+    """Raises `RequestError` for batches that this machine's devices do not divide, or a head that they cannot hold.
+
+    Args:
+      config: of an arm; `check_request` finds nothing wrong with it.
+      summary: of its data.
+    """
+    check_divides("config.train.batch_size", config.train.batch_size, config.train.accumulate)
+    check_divides("config.train.eval_batch_size", config.train.eval_batch_size)
+    if config.head.name == "ridge":
+        head = head_place(make_blueprint(config, summary))
+        check_ridge(head.fan_in, summary.sizes["train"], device_memory())
 
 
 def check_ridge(features: int, examples: int, memory: float) -> None:

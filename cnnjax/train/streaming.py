@@ -56,8 +56,19 @@ class Streams:
         if "train" in self._open and self._open["train"].step != step:
             self._open.pop("train").close()
         if "train" not in self._open:
-            self._open["train"] = self._read(self._training, step)
+            self._open["train"] = self._read(self._training, {"step": step, **self._training.description})
         return self._open["train"]
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """Goes on with the training batches from where they were.
+
+        Args:
+          state: of `training`, kept in a checkpoint.
+
+        Raises:
+          RequestError: for the state of other data.
+        """
+        self._open["train"] = self._read(self._training, state)
 
     def evaluation(self, split: str, batch: int) -> "Stream":
         """The batches of a split from one on."""
@@ -65,13 +76,13 @@ class Streams:
         if split in self._open and self._open[split].step % batches.batches != batch:
             self._open.pop(split).close()
         if split not in self._open:
-            self._open[split] = self._read(batches, batch)
+            self._open[split] = self._read(batches, {"step": batch, **batches.description})
         return self._open[split]
 
-    def _read(self, batches: TrainingBatches | EvaluationBatches, step: int) -> "Stream":
+    def _read(self, batches: TrainingBatches | EvaluationBatches, state: dict[str, Any]) -> "Stream":
         from cnnjax.data.stream import Stream  # Grain takes half a second to load, and most runs need none of it
 
-        return Stream(batches, by_device(), self._workers, {"step": step, **batches.description})
+        return Stream(batches, by_device(), self._workers, state)
 
     @property
     def waited(self) -> float:

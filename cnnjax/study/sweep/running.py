@@ -85,6 +85,7 @@ class Means:
         try:
             with self.interruption.nothing_to_save():
                 self.datasets.update(load_datasets(study, units, self.datasets))
+                self.engine.check(study, units, self.datasets)
         except RequestError as error:
             return str(error)
         return None
