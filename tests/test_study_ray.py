@@ -256,7 +256,6 @@ def test_run_that_is_lost_too_often_has_failed(tmp_path: Path, cluster: Any) -> 
     assert out.count("failed (its worker was lost 1 times (NodeDiedError))") == 1 and out.count("finished in") == 1
 
 
-@pytest.mark.slow
 def test_cluster_that_is_not_there(tmp_path: Path) -> None:
     done = launch(tmp_path / "w", "--engine=ray", "--cluster=127.0.0.1:1")
     assert done.returncode == 2

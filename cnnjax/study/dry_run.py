@@ -13,10 +13,10 @@ from cnnjax.data.streamed import AnyDataset
 from cnnjax.study.packs import Pack, backend_gains, choose_packs
 from cnnjax.study.workdir import Study, Unit, read_status
 from cnnjax.train.beginning import kept_features
-from cnnjax.train.hosts import several
 from cnnjax.train.interruption import Interruption
 from cnnjax.train.loop import boundaries
 from cnnjax.train.packing import Gain, expected_gain
+from cnnjax.train.processes import several
 from cnnjax.train.setup import build_model
 from cnnjax.train.speed import step_multiply_adds
 

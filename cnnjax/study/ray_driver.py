@@ -3,6 +3,7 @@
 import dataclasses
 import logging
 import os
+import socket
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -25,6 +26,7 @@ from cnnjax.train.interruption import Interruption
 
 log = logging.getLogger(__name__)
 
+_TO_ANSWER = 10.0  # seconds that a cluster has to be there
 _POLL = 1.0  # seconds between two looks at the runs' statuses
 _TO_SAVE = 60.0  # seconds that runs have to save when they are cancelled
 _PASSED = ("TFDS_DATA_DIR", "XDG_CACHE_HOME", "JAX_COMPILATION_CACHE_DIR")
@@ -196,13 +198,21 @@ def connect(flags: EngineFlags) -> None:
     logging.getLogger("ray").setLevel(logging.ERROR)
     environment = {"env_vars": worker_environment(flags)}
     try:
+        _knock(flags.cluster or "")
         ray.init(flags.cluster, runtime_env=environment, log_to_driver=False, configure_logging=False)
-    except (ConnectionError, ValueError, RuntimeError) as error:
+    except (OSError, ValueError, RuntimeError) as error:
         raise RequestError(f"--cluster: {flags.cluster or 'a cluster'} cannot be reached: {error}") from None
     wanted = flags.resources()
     if not any(all(node["Resources"].get(what, 0) >= amount for what, amount in wanted.items()) for node in _nodes()):
         asked = ", ".join(f"{amount:g} {what}" for what, amount in wanted.items())
         log.warning("no node of the cluster has %s, which each run asks for; waiting for one", asked)
+
+
+def _knock(address: str) -> None:
+    """Raises OSError where nothing answers at HOST:PORT, which Ray would try for many minutes."""
+    host, _, port = address.removeprefix("ray://").rpartition(":")
+    if port.isdecimal():
+        socket.create_connection((host, int(port)), timeout=_TO_ANSWER).close()
 
 
 def worker_environment(flags: EngineFlags) -> dict[str, str]:
