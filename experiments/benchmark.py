@@ -36,7 +36,7 @@ BATCH_SIZE = flags.DEFINE_integer("batch_size", 64, "Images in a step of a small
 
 def part(name: str) -> Callable[[int, int, int], None]:
     """What measures and prints a part, given rounds, steps and the batch size; PyTorch is loaded for its own alone."""
-    module, _, function = choose(PARTS, name, "--parts").partition(":")
+    module, _, function = choose(PARTS, name, "part").partition(":")
     return getattr(importlib.import_module(module), function)
 
 
@@ -50,7 +50,7 @@ def main(_: list[str]) -> None:
         except ImportError as error:
             print(f"{name}: left out, {error.name} is not installed")
         except RequestError as error:
-            raise SystemExit(str(error)) from None
+            raise SystemExit(f"--parts: {error}") from None
         else:
             measure(ROUNDS.value, STEPS.value, BATCH_SIZE.value)
 
