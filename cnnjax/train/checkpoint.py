@@ -54,7 +54,9 @@ class Checkpoints:
         self._digests: dict[int, dict[str, str]] = {}  # of the steps that were saved or read here
         alone = _this_process_alone()
         if read_only:
-            options = ocp.CheckpointManagerOptions(read_only=True, multiprocessing_options=alone)
+            options = ocp.CheckpointManagerOptions(
+                read_only=True, create=False, save_interval_steps=0, multiprocessing_options=alone
+            )
         else:
             self._folder.mkdir(parents=True, exist_ok=True)
             options = ocp.CheckpointManagerOptions(
