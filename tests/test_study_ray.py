@@ -106,7 +106,7 @@ def test_node_is_asked_once_about_runs_of_one_shape(tmp_path: Path, monkeypatch:
     arms = {arm: override(Config(), change) for arm, change in changes.items()}
     study = Study(epath.Path(tmp_path), Experiment("question", "Why?", arms), 1)
     units = {unit.arm: unit for unit in study.units}
-    engine = ray_driver.RayEngine(EngineFlags("ray"))
+    engine = ray_driver.RayCluster(EngineFlags("ray"))
     engine.check(study, [units["learned"]], {})
     engine.check(study, [units["fast"]], {})
     engine.check(study, [units["fast"], units["wide"]], {})

@@ -1,9 +1,9 @@
 """Where the runs of a study are trained: in this process, or on a Ray cluster."""
 
 import dataclasses
+import functools
 import os
 from collections.abc import Callable, Mapping, Sequence
-from typing import Protocol
 
 import jax
 from etils import epath
@@ -14,7 +14,7 @@ from cnnjax.data.streamed import AnyDataset
 from cnnjax.study.feature_files import FileStore
 from cnnjax.study.profiling import Profile
 from cnnjax.study.request import EngineFlags
-from cnnjax.study.run import WHOLE, Extent
+from cnnjax.study.run import Extent
 from cnnjax.study.runner import run_study
 from cnnjax.study.workdir import Study, Unit
 from cnnjax.train.interruption import Interruption
@@ -23,60 +23,42 @@ from cnnjax.train.setup import check_devices
 _PREALLOCATE = "XLA_PYTHON_CLIENT_PREALLOCATE"
 
 
-class Engine(Protocol):
-    """What trains a study's units."""
-
-    def check(self, study: Study, units: Sequence[Unit], datasets: Mapping[DataConfig, AnyDataset]) -> None:
-        """Raises `RequestError`, before anything is written, where the devices that would train the units cannot."""
-
-    def __call__(
-        self,
-        study: Study,
-        units: list[Unit],
-        datasets: Mapping[DataConfig, AnyDataset],
-        console: Console,
-        interruption: Interruption,
-        extent: Extent = WHOLE,
-    ) -> Study:
-        """Runs them; arguments, value and errors as in `cnnjax.study.runner.run_study`."""
+Datasets = Mapping[DataConfig, AnyDataset]
 
 
 @dataclasses.dataclass(frozen=True)
-class _Local:
-    """This process."""
+class Engine:
+    """What trains a study's units.
 
-    features: FileStore | None
-    profile: Profile | None
+    Attributes:
+      check: raises `RequestError`, before anything is written, where the devices that would train the units cannot.
+      run: runs them; arguments, value and errors as in `cnnjax.study.runner.run_study`.
+    """
 
-    def check(self, study: Study, units: Sequence[Unit], datasets: Mapping[DataConfig, AnyDataset]) -> None:
-        for arm in dict.fromkeys(unit.arm for unit in units):
-            config = study.experiment.arms[arm]
-            check_devices(config, datasets[config.data].summary)
+    check: Callable[[Study, Sequence[Unit], Datasets], None]
+    run: Callable[[Study, list[Unit], Datasets, Console, Interruption, Extent], Study]
 
-    def __call__(
-        self,
-        study: Study,
-        units: list[Unit],
-        datasets: Mapping[DataConfig, AnyDataset],
-        console: Console,
-        interruption: Interruption,
-        extent: Extent = WHOLE,
-    ) -> Study:
-        return run_study(study, units, datasets, console, interruption, extent, self.features, self.profile)
+
+def _check_here(study: Study, units: Sequence[Unit], datasets: Datasets) -> None:
+    for arm in dict.fromkeys(unit.arm for unit in units):
+        config = study.experiment.arms[arm]
+        check_devices(config, datasets[config.data].summary)
 
 
 def _local(flags: EngineFlags, folder: epath.Path, features: FileStore | None) -> Engine:
     if flags.profile and "://" in str(folder):
         raise RequestError(f"--profile: {folder} is no folder of this machine, where a trace is written")
-    return _Local(features, Profile(folder) if flags.profile else None)
+    run = functools.partial(run_study, features=features, profile=Profile(folder) if flags.profile else None)
+    return Engine(_check_here, run)
 
 
 def _ray(flags: EngineFlags, folder: epath.Path, features: FileStore | None) -> Engine:
     # Ray is an extra.
-    from cnnjax.study.ray_driver import RayEngine, connect
+    from cnnjax.study.ray_driver import RayCluster, connect
 
     connect(flags)
-    return RayEngine(flags)
+    cluster = RayCluster(flags)
+    return Engine(cluster.check, cluster.run)
 
 
 ENGINES: dict[str, Callable[[EngineFlags, epath.Path, FileStore | None], Engine]] = {"local": _local, "ray": _ray}

@@ -120,7 +120,7 @@ def _train(study: Study, units: list[Unit], request: Request, means: Means) -> S
         wanted -= len(part)
         to_do = f"{len(part)} of {len(study.units)} runs to do in {study.folder}"
         means.console.print(to_do, highlight=False, soft_wrap=True)
-        study = means.engine(
+        study = means.engine.run(
             study, part, means.datasets, means.console, means.interruption, Extent(later=max(0, wanted))
         )
     with means.interruption.nothing_to_save():

@@ -19,7 +19,7 @@ from cnnjax.study.packs import Pack, shape_of
 from cnnjax.study.progress import PackProgress, StudyProgress
 from cnnjax.study.ray_worker import Order, Survey, check, survey, train
 from cnnjax.study.request import EngineFlags, WorkersLost
-from cnnjax.study.run import WHOLE, Extent
+from cnnjax.study.run import Extent
 from cnnjax.study.runner import announce
 from cnnjax.study.workdir import Study, Unit, read_status, write_study
 from cnnjax.train.interruption import Interruption
@@ -34,8 +34,8 @@ _OF_ITS_SHARE = 0.9  # of a GPU's memory that a worker is given; the rest is for
 
 
 @dataclasses.dataclass(frozen=True)
-class RayEngine:
-    """The cluster that `connect` has joined, as a `cnnjax.study.engine.Engine`.
+class RayCluster:
+    """The cluster that `connect` has joined, for a `cnnjax.study.engine.Engine`.
 
     All nodes must see the study's folder under the same path. A task whose worker or node is lost is sent again, a run
     goes on from its checkpoint then.
@@ -58,14 +58,14 @@ class RayEngine:
             _ask("the check of the request", check, self.flags, order)
             self._passed.update(new)
 
-    def __call__(
+    def run(
         self,
         study: Study,
         units: list[Unit],
         datasets: Mapping[DataConfig, AnyDataset],
         console: Console,
         interruption: Interruption,
-        extent: Extent = WHOLE,
+        extent: Extent,
     ) -> Study:
         """Runs the units, as many at once as there is room for; otherwise as `cnnjax.study.runner.run_study`. A run
         that is lost more than `flags.retries` times has failed.

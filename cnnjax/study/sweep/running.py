@@ -61,7 +61,7 @@ class Means:
         for unit in units:
             if trial := trials.get(unit.arm):
                 write_hyperparameters(unit.folder, {"arm": trial.arm, "seed": unit.seed, **trial.point})
-        return self.engine(study, units, self.datasets, self.console, self.interruption, extent)
+        return self.engine.run(study, units, self.datasets, self.console, self.interruption, extent)
 
     def _runnable(self, study: Study, units: Sequence[Unit]) -> list[Unit]:
         """The units, their data loaded, without those that cannot be run, which have failed: Optuna asks for trials
